@@ -1,0 +1,5 @@
+"""`python -m bridge` is `podbridge`."""
+
+from bridge.cli import main
+
+main()

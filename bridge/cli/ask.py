@@ -1,0 +1,181 @@
+"""The verbs that ask the running service."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.cli import options, text
+
+if TYPE_CHECKING:
+    from bridge.cli.client import Client
+    from bridge.control.schema import DecisionView, PublicationView, Status
+
+
+def _client(context: click.Context, values: dict[str, Any]) -> "Client":
+    from bridge.cli.client import Client
+
+    return Client(options.load(context, values).config.control.socket)
+
+
+@click.command("status")
+@options.settings()
+@options.as_json
+@click.pass_context
+def status_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
+    """Say how the service is. Exits 1 where it is not in order."""
+    from bridge.control.schema import Status
+
+    status = _client(context, values).get("/status", Status)
+    if json_output:
+        text.json(status)
+    else:
+        _print_status(status)
+    sys.exit(0 if all(condition.status for condition in status.conditions) else 1)
+
+
+def _print_status(status: "Status") -> None:
+    counts = status.counts
+    click.echo(f"podbridge {status.version}, pid {status.pid}, up {text.duration(time.time() - status.started)}")
+    click.echo(f"  podman    {status.podman or 'unknown'} on {status.podman_socket}")
+    click.echo(f"  tree      {status.tree}")
+    click.echo(f"  registry  http://{status.registry}")
+    click.echo(f"  last look {text.ago(status.last_look)}: {text.counted(counts['images'], 'image')} in the store")
+    waiting = f", {counts['pending']} pending, {counts['failed']} failed, {counts['held']} held"
+    click.echo(f"  published {counts['published']}{waiting}")
+    if status.export is not None:
+        name = status.export.names[0] if status.export.names else status.export.image[:12]
+        layers = f"{status.export.layers_done}/{status.export.layers} layers"
+        click.echo(f"  exporting {name}: {layers}, {text.size(status.export.written)}")
+    click.echo()
+    for condition in status.conditions:
+        mark = {True: "yes", False: "NO", None: "?"}[condition.status]
+        words = f": {condition.message}" if condition.message else ""
+        reason = f" {condition.reason}" if condition.status is False else ""
+        click.echo(f"  {condition.type:<16} {mark:<3} since {text.ago(condition.last_transition_time)}{reason}{words}")
+    for failure in status.failures:
+        _print_failure(failure)
+
+
+def _print_failure(failure: "PublicationView") -> None:
+    again = max(0, int((failure.retry_at or 0) - time.time()))
+    click.echo(f"\n  {failure.reference} failed {text.counted(failure.attempts, 'time')}, next try in {again} s")
+    click.echo(f"    {failure.message}")
+
+
+@click.command("list")
+@options.settings("tree")
+@options.as_json
+@click.pass_context
+def list_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
+    """List the publications. With --tree they are read from a tree, and no service is asked."""
+    publications = _read_tree(context, values) if values["tree"] else _ask_service(context, values)
+    if json_output:
+        text.json(publications)
+    elif publications:
+        header = ("REFERENCE", "STATE", "DIGEST", "FIDELITY", "SIZE", "PUBLISHED")
+        text.table(header, [_row(publication) for publication in publications])
+    else:
+        click.echo("nothing is published", err=True)
+
+
+def _ask_service(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
+    from bridge.control.schema import PublicationView
+
+    return _client(context, values).get("/publications", dict[str, list[PublicationView]])["publications"]
+
+
+def _read_tree(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
+    from bridge.service import views
+    from bridge.tree.publisher import shown
+
+    tree = shown(options.load(context, values).config.tree)
+    return [views.published(publication) for _, publication in sorted(tree.publications.items())]
+
+
+def _row(view: "PublicationView") -> tuple[str, ...]:
+    if view.state != "Published":
+        return view.reference, view.state, "", "", "", view.message
+    return view.reference, view.state, view.digest, view.fidelity, text.size(view.size), text.ago(view.published)
+
+
+@click.command("explain")
+@click.argument("image")
+@options.settings()
+@options.as_json
+@click.pass_context
+def explain_command(context: click.Context, /, image: str, json_output: bool, **values: Any) -> None:
+    """Say why IMAGE, a podman name or image ID, is or is not published."""
+    from bridge.control.schema import Explanation
+
+    explanation = _client(context, values).get("/explain", Explanation, image=image)
+    if json_output:
+        text.json(explanation)
+        return
+    click.echo(f"image {explanation.image}")
+    click.echo(f"digest {explanation.digest or 'unknown'}")
+    if explanation.message:
+        click.echo(explanation.message)
+    for decision in explanation.decisions:
+        _print_decision(decision)
+
+
+def _print_decision(decision: "DecisionView") -> None:
+    if not decision.publications:
+        click.echo(f"{decision.name}: not published: {decision.reason}")
+    for publication in decision.publications:
+        state = f"{publication.state.lower()} {publication.digest}".rstrip()
+        why = f" ({publication.message})" if publication.message else ""
+        click.echo(f"{decision.name or 'by request'} → {publication.reference} by {decision.rule}: {state}{why}")
+
+
+@click.command("publish")
+@click.argument("image")
+@click.option("--as", "reference", metavar="NAME:TAG", help="Publish it under this reference, whatever the rules say.")
+@options.settings()
+@options.as_json
+@click.pass_context
+def publish_command(
+    context: click.Context, /, image: str, reference: str | None, json_output: bool, **values: Any
+) -> None:
+    """Publish IMAGE, a podman name or image ID, now. Lets through what was held."""
+    from bridge.control.schema import PublicationView, PublishRequest
+
+    answer = _client(context, values).post(
+        "/publications", dict[str, list[PublicationView]], PublishRequest(image, reference)
+    )
+    if json_output:
+        text.json(answer["publications"])
+        return
+    for view in answer["publications"]:
+        click.echo(f"{view.reference} {view.digest} {view.fidelity}")
+
+
+@click.command("withdraw")
+@click.argument("reference", metavar="NAME:TAG")
+@click.option("--hold", is_flag=True, help="Keep it out until it is published by hand.")
+@options.settings()
+@click.pass_context
+def withdraw_command(context: click.Context, /, reference: str, hold: bool, **values: Any) -> None:
+    """Take a publication out of the tree. Podman's image stays."""
+    from urllib.parse import quote
+
+    _client(context, values).delete(f"/publications/{quote(reference)}", hold=str(hold).lower())
+    click.echo(f"{reference} is withdrawn{', and held' if hold else ''}")
+
+
+@click.command("resync")
+@options.settings()
+@options.as_json
+@click.pass_context
+def resync_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
+    """Have the service look at podman's whole store now, and try again what failed."""
+    from bridge.control.schema import Status
+
+    status = _client(context, values).post("/resync", Status)
+    if json_output:
+        text.json(status)
+        return
+    counts = status.counts
+    click.echo(f"{counts['published']} published, {counts['pending']} pending")

@@ -1,0 +1,68 @@
+"""Asking the running service over its control socket."""
+
+import errno
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import requests
+import requests_unixsocket
+
+from bridge.errors import ControlError
+
+_PREFIX = "/bridge/v1"
+_TIMEOUT = (5.0, 3600.0)
+"""Seconds to connect, and until an answer: `publish` waits for an export."""
+
+_Answer = TypeVar("_Answer")
+
+
+class NoServiceError(ControlError):
+    """No service answers on the control socket."""
+
+
+class Client:
+    """One control socket. Raises ControlError with the service's words, NoServiceError where none runs."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._session = requests_unixsocket.Session()
+        self._base = f"http+unix://{quote(str(socket), safe='')}{_PREFIX}"
+
+    def get(self, path: str, kind: type[_Answer], **query: str) -> _Answer:
+        """GET a document."""
+        return self._ask("GET", path, kind, params=query)
+
+    def post(self, path: str, kind: type[_Answer], body: object = None, **query: str) -> _Answer:
+        """POST a document, or nothing."""
+        content = None if body is None else msgspec.json.encode(body)
+        return self._ask("POST", path, kind, params=query, data=content)
+
+    def delete(self, path: str, **query: str) -> None:
+        """DELETE what the path names."""
+        self._ask("DELETE", path, type(None), params=query)
+
+    def _ask(self, method: str, path: str, kind: type[_Answer], **arguments: Any) -> _Answer:
+        try:
+            response = self._session.request(method, self._base + path, timeout=_TIMEOUT, **arguments)
+        except requests.ConnectionError as error:
+            raise self._no_service(error) from error
+        except requests.RequestException as error:
+            msg = f"the service on {self._socket} did not answer: {error}"
+            raise ControlError(msg) from error
+        if not response.ok:
+            raise ControlError(_message(response))
+        return msgspec.json.decode(response.content or b"null", type=kind)
+
+    def _no_service(self, error: requests.ConnectionError) -> ControlError:
+        if f"[Errno {errno.EACCES}]" in str(error):
+            return ControlError(f"no permission to use control socket {self._socket}: run this as the service's user")
+        return NoServiceError(f"no podbridge service answers on {self._socket}: start one with `podbridge serve`")
+
+
+def _message(response: requests.Response) -> str:
+    try:
+        return str(msgspec.json.decode(response.content)["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return f"the service answered {response.status_code}"

@@ -1,0 +1,71 @@
+"""The verbs that work on a tree by themselves: `verify`, and `gc` where no service runs."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.cli import options, text
+
+
+@click.command("verify")
+@options.settings("tree")
+@options.as_json
+@click.pass_context
+def verify_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
+    """Hash every blob of the tree again and follow every reference. Exits 1 where something is wrong."""
+    faults = _verify(options.load(context, values).config.tree)
+    if json_output:
+        text.json({"faults": faults})
+    else:
+        for fault in faults:
+            click.echo(fault)
+        click.echo(f"{text.counted(len(faults), 'fault')} found" if faults else "the tree is whole")
+    sys.exit(1 if faults else 0)
+
+
+def _verify(tree: Path) -> list[str]:
+    from bridge.tree.verify import verify
+
+    if not text.is_terminal():
+        return list(verify(tree))
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    with Progress(
+        BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task("verify", total=None)
+        return list(verify(tree, lambda done, total: bar.update(task, completed=done, total=total)))
+
+
+@click.command("gc")
+@options.settings("tree")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@options.as_json
+@click.pass_context
+def gc_command(context: click.Context, /, dry_run: bool, json_output: bool, **values: Any) -> None:
+    """Remove blobs that nothing references any more and that are older than the grace period."""
+    swept = _sweep(context, values, dry_run=dry_run)
+    if json_output:
+        text.json(swept)
+        return
+    would = "would remove" if dry_run else "removed"
+    manifests = text.counted(swept.manifests, "superseded manifest")
+    click.echo(f"{would} {manifests} and {text.counted(swept.blobs, 'blob')}, {text.size(swept.freed)}")
+
+
+def _sweep(context: click.Context, values: dict[str, Any], *, dry_run: bool) -> Any:
+    from bridge.cli.client import Client, NoServiceError
+    from bridge.control.schema import SweptView
+    from bridge.tree.publisher import Tree
+
+    config = options.load(context, values).config
+    if values["tree"] is None:
+        try:
+            return Client(config.control.socket).post("/gc", SweptView, dryRun=str(dry_run).lower())
+        except NoServiceError:
+            pass
+    with Tree(config.tree) as tree:
+        return tree.sweep(config.grace, dry_run=dry_run)

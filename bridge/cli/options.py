@@ -1,0 +1,56 @@
+"""The options that several verbs share, and the configuration that they make."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bridge.config import Loaded
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_FLAGS = {"tree": "tree", "listen": "registry.listen", "podman_socket": "podman.socket"}
+"""An option's parameter, and the setting that it overrides."""
+
+
+def _common(function: _Function) -> _Function:
+    return click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")(function)
+
+
+def _tree(function: _Function) -> _Function:
+    return click.option("--tree", metavar="DIR", help="Publish into, or read, this tree.")(function)
+
+
+def _listen(function: _Function) -> _Function:
+    return click.option("--listen", metavar="HOST:PORT", help="Where the registry listens.")(function)
+
+
+def _podman(function: _Function) -> _Function:
+    return click.option("--podman-socket", metavar="SOCKET", help="Podman's socket, unix:///PATH.")(function)
+
+
+def settings(*kinds: str) -> Callable[[_Function], _Function]:
+    """Give a verb `--config` and the named overrides: `tree`, `listen`, `podman_socket`."""
+    options = {"tree": _tree, "listen": _listen, "podman_socket": _podman}
+
+    def decorate(function: _Function) -> _Function:
+        for kind in reversed(kinds):
+            function = options[kind](function)
+        return _common(function)
+
+    return decorate
+
+
+def as_json(function: _Function) -> _Function:
+    """Give a verb `--json`."""
+    return click.option("--json", "json_output", is_flag=True, help="Print JSON.")(function)
+
+
+def load(context: click.Context, values: dict[str, Any]) -> Loaded:
+    """Load the configuration with the options of a verb over it, and those before the verb under them."""
+    from bridge import config
+
+    file = values.get("config_file") or context.find_root().obj
+    flags = {_FLAGS[name]: value for name, value in values.items() if name in _FLAGS}
+    return config.load(Path(file) if file else None, flags)

@@ -1,0 +1,165 @@
+"""The verbs that run something: `serve`, `sync`, `registry`."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.cli import options, text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bridge.config import Config
+    from bridge.service.steering import Steering
+
+
+log = logging.getLogger(__name__)
+
+
+@click.command("serve")
+@options.settings("tree", "listen", "podman_socket")
+@click.pass_context
+def serve_command(context: click.Context, /, **values: Any) -> None:
+    """Watch podman, publish every image, serve the registry. Runs until SIGINT or SIGTERM."""
+    _run(_serve(options.load(context, values).config))
+
+
+@click.command("sync")
+@options.settings("tree", "podman_socket")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@options.as_json
+@click.pass_context
+def sync_command(context: click.Context, /, dry_run: bool, json_output: bool, **values: Any) -> None:
+    """Publish and withdraw once what podman's store asks for, and exit: for timers, scripts and CI."""
+    config = options.load(context, values).config
+    failed = _run(_dry_run(config, json_output) if dry_run else _sync(config, json_output), interrupted=130)
+    sys.exit(1 if failed else 0)
+
+
+@click.command("registry")
+@options.settings("tree", "listen")
+@click.pass_context
+def registry_command(context: click.Context, /, **values: Any) -> None:
+    """Serve a tree, and do nothing else: needs no podman."""
+    _run(_registry(options.load(context, values).config))
+
+
+def _run(main: Coroutine[Any, Any, int], *, interrupted: int = 0) -> int:
+    """Run `main`; SIGTERM and SIGINT end it in order, with `interrupted` as its exit code."""
+
+    async def guarded() -> int:
+        task = asyncio.ensure_future(main)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return interrupted
+
+    return asyncio.run(guarded())
+
+
+async def _serve(config: "Config") -> int:
+    from bridge.cli import terminal
+    from bridge.service.serve import running
+
+    console = terminal.start_logging()
+    async with running(config) as service:
+        _greet(console, service)
+        async with terminal.showing_exports(console, service.reconciler.parts.exporter.look):
+            await service.reconciler.ready.wait()
+            _invite(console, service)
+            await asyncio.Event().wait()
+    return 0
+
+
+def _greet(console: "Console", service: "Steering") -> None:
+    status = service.status()
+    if not console.is_terminal:
+        log.info("serving registry=%s tree=%s podman_socket=%s", status.registry, status.tree, status.podman_socket)
+        return
+    own = ", a service that podbridge runs itself" if service.facts.own_podman else ""
+    console.print(
+        f"podbridge {status.version}\n"
+        f"  watches   podman on {status.podman_socket}{own}\n"
+        f"  tree      {status.tree}\n"
+        f"  registry  http://{status.registry}\n",
+        highlight=False,
+    )
+
+
+def _invite(console: "Console", service: "Steering") -> None:
+    status = service.status()
+    if not console.is_terminal:
+        log.info("ready published=%d failed=%d", status.counts["published"], status.counts["failed"])
+        return
+    console.print(
+        f"Ready: {status.counts['published']} published. Try, in a second terminal:\n"
+        "  podman build -t localhost/hello:1 .\n"
+        f"  podman pull --tls-verify=false {status.registry}/hello:1\n",
+        highlight=False,
+    )
+
+
+async def _sync(config: "Config", json_output: bool) -> int:
+    from bridge.cli import terminal
+    from bridge.conditions import Conditions
+    from bridge.service import parts
+    from bridge.tree.publisher import Tree
+
+    parts.require_podman(config)
+    console = terminal.start_logging()
+    with Tree(config.tree) as tree:
+        async with parts.connected(config) as podman:
+            reconciler = parts.reconciler(config, podman, tree, Conditions())
+            async with terminal.showing_exports(console, reconciler.parts.exporter.look):
+                await reconciler.once()
+    failures = {str(failure.target.reference): failure.message for failure in reconciler.failures}
+    if json_output:
+        text.json({"published": sorted(map(str, reconciler.shown.publications)), "failures": failures})
+    else:
+        failed = f", {len(failures)} failed" if failures else ""
+        click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{failed}")
+    return len(failures)
+
+
+async def _dry_run(config: "Config", json_output: bool) -> int:
+    from bridge.service import parts
+    from bridge.tree.publisher import shown
+
+    parts.require_podman(config)
+    async with parts.connected(config) as podman:
+        images = await podman.images()
+    plan = parts.plan(config, images, shown(config.tree))
+    publish = [
+        {"reference": str(target.reference), "name": target.name, "image": target.image.id} for target in plan.publish
+    ]
+    withdraw = [str(reference) for reference in plan.withdraw]
+    if json_output:
+        text.json({"publish": publish, "withdraw": withdraw})
+        return 0
+    for target in publish:
+        click.echo(f"would publish {target['reference']} from {target['name']} (image {target['image'][:12]})")
+    for reference in withdraw:
+        click.echo(f"would withdraw {reference}")
+    if not plan:
+        click.echo("nothing to do")
+    return 0
+
+
+async def _registry(config: "Config") -> int:
+    from bridge.cli import terminal
+    from bridge.service.serve import registry_only
+
+    console = terminal.start_logging()
+    async with registry_only(config) as address:
+        log.info("serving registry=%s tree=%s", address, config.tree)
+        if console.is_terminal:
+            console.print(f"registry  http://{address}, over {config.tree}", highlight=False)
+        await asyncio.Event().wait()
+    return 0

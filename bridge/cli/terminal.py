@@ -1,0 +1,73 @@
+"""What somebody sees who watches: the log, and a line for an export that takes longer than a second."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from bridge.cli import text
+from bridge.publish import export
+
+_PATIENCE = 1.0
+"""Seconds an export takes before it is shown."""
+_EVERY = 0.25
+
+Look = Callable[[], export.Progress | None]
+
+
+def start_logging(*, quiet: bool = False) -> Console:
+    """Send the log to standard error: in colour to a terminal, one plain line each to anything else."""
+    console = Console(stderr=True)
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, omit_repeated_times=False, markup=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
+    return console
+
+
+@contextlib.asynccontextmanager
+async def showing_exports(console: Console, look: Look) -> AsyncIterator[None]:
+    """Show the export under way while the block runs; nothing where nobody watches."""
+    if not console.is_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        watcher = asyncio.create_task(_watch(bar, look))
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+
+async def _watch(bar: Progress, look: Look) -> None:
+    shown: tuple[float, TaskID] | None = None
+    while True:
+        await asyncio.sleep(_EVERY)
+        now = look()
+        if shown is not None and (now is None or now.started != shown[0]):
+            bar.remove_task(shown[1])
+            shown = None
+        if now is None or time.monotonic() - now.started < _PATIENCE:
+            continue
+        if shown is None:
+            shown = now.started, bar.add_task(_name(now), total=now.layers, figures="")
+        bar.update(shown[1], completed=now.layers_done, figures=_figures(now))
+
+
+def _name(progress: export.Progress) -> str:
+    return progress.image.names[0] if progress.image.names else progress.image.id[:12]
+
+
+def _figures(progress: export.Progress) -> str:
+    rate = progress.written / max(time.monotonic() - progress.started, 0.001)
+    layers = f"{progress.layers_done}/{progress.layers} layers"
+    return f"{layers}, {text.size(progress.written)}, {text.size(rate)}/s"

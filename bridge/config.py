@@ -1,0 +1,258 @@
+"""The configuration: YAML into typed, checked values. Everything has a default.
+
+A wrong file is refused with its name, the line and the key; nothing is guessed.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import yaml
+
+from bridge.errors import ConfigError
+from bridge.policy import Rule
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Seconds(float):
+    """A duration. In YAML a number with a unit: `30s`, `5m`, `1h`, `7d`."""
+
+    @classmethod
+    def parse(cls, text: object) -> "Seconds":
+        """Read `5m` and the like; raise ValueError for anything else."""
+        match = re.fullmatch(r"(\d+)\s*([smhd])", str(text))
+        if match is None:
+            msg = f"Expected a duration such as 30s, 5m, 1h or 7d, got {text!r}"
+            raise ValueError(msg)
+        return cls(int(match[1]) * _UNITS[match[2]])
+
+    def __str__(self) -> str:
+        for unit, factor in reversed(_UNITS.items()):
+            if self >= factor and self % factor == 0:
+                return f"{int(self // factor)}{unit}"
+        return f"{float(self):g}s"
+
+
+class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which podman. Without `socket`: the user's own, or a service that podbridge starts."""
+
+    socket: str | None = None
+    command: tuple[str, ...] = ("podman",)
+
+    def __post_init__(self) -> None:
+        if not self.command:
+            msg = "Expected at least the name of the program, got an empty list"
+            raise ValueError(msg)
+
+
+class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the registry listens, `HOST:PORT`; port 0 takes a free one."""
+
+    listen: str = "127.0.0.1:5000"
+
+    def __post_init__(self) -> None:
+        _ = self.address
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return host and port; an IPv6 host stands in brackets in `listen`."""
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            msg = f"Expected HOST:PORT, got {self.listen!r}"
+            raise ValueError(msg)
+        return host.strip("[]"), int(port)
+
+
+class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `podbridge status` and its like find the service."""
+
+    socket: Path = Path()
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration.
+
+    `resync` is the longest time between two full looks; `grace` is how long superseded blobs stay for
+    pulls under way.
+    """
+
+    podman: PodmanConfig = PodmanConfig()
+    tree: Path = Path()
+    registry: RegistryConfig = RegistryConfig()
+    control: ControlConfig = ControlConfig()
+    publish: tuple[Rule, ...] = ()
+    resync: Seconds = Seconds(300)
+    grace: Seconds = Seconds(3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The effective configuration, and for each dotted key where its value came from."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+    def values(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield (dotted key, value, origin) of every setting."""
+        for key, value in _leaves(msgspec.to_builtins(self.config, enc_hook=str, str_keys=True), ""):
+            yield key, value, self.origins.get(key, "default")
+
+
+def default_file() -> Path:
+    """Return where the configuration is looked for when nobody names a file."""
+    if os.geteuid() == 0:
+        return Path("/etc/podbridge/podbridge.yaml")
+    return _xdg("XDG_CONFIG_HOME", ".config") / "podbridge" / "podbridge.yaml"
+
+
+def default_podman_socket() -> Path:
+    """Return the socket where this user's own podman service listens by default."""
+    return _runtime("podman") / "podman.sock"
+
+
+def runtime_dir() -> Path:
+    """Return podbridge's directory for sockets: below `/run` for root, below `$XDG_RUNTIME_DIR` for a user."""
+    return _runtime("podbridge")
+
+
+def _runtime(program: str) -> Path:
+    """Return the program's runtime directory; without a login session podman uses one in /tmp, and so do we."""
+    user = os.geteuid()
+    session = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}") if user else Path("/run")
+    return session / program if session.is_dir() else Path(f"/tmp/{program}-run-{user}/{program}")  # noqa: S108
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback)
+
+
+def _defaults() -> dict[str, Any]:
+    root = os.geteuid() == 0
+    tree = Path("/var/lib/podbridge") if root else _xdg("XDG_DATA_HOME", ".local/share") / "podbridge"
+    return {"tree": str(tree), "control": {"socket": str(runtime_dir() / "control.sock")}}
+
+
+def load(file: Path | None = None, flags: Mapping[str, str | None] | None = None) -> Loaded:
+    """Read the configuration: defaults, then `file`, then `flags` (dotted key to value).
+
+    Without `file` the default one is read if it exists. Raises ConfigError.
+    """
+    values, origins = _defaults(), dict[str, str]()
+    path = file or default_file()
+    lines: dict[str, int] = {}
+    if file is not None or path.exists():
+        document, lines = _read(path)
+        _merge(values, document)
+        origins |= {key: f"{path}:{lines.get(key, 1)}" for key, _ in _leaves(document, "")}
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _merge(values, _nest(key, value))
+            origins[key] = "flag"
+    try:
+        config = msgspec.convert(values, Config, dec_hook=_decode, strict=True)
+    except msgspec.ValidationError as error:
+        _refuse(str(error), path if lines else None, lines)
+    return Loaded(config, origins)
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Seconds:
+        return Seconds.parse(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    msg = f"Expected `{kind.__name__.lower()}`, got {value!r}"
+    raise ValueError(msg)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except OSError as error:
+        msg = f"{path}: {error.strerror}"
+        raise ConfigError(msg) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        msg = f"{where}: not YAML: {getattr(error, 'problem', None) or error}"
+        raise ConfigError(msg) from error
+    if root is None:
+        return {}, {"": 1}
+    lines: dict[str, int] = {"": 1}
+    _collect_lines(root, "", path, lines)
+    if not isinstance(root, yaml.MappingNode):
+        msg = f"{path}:1: expected a mapping of settings such as `tree: /srv/podbridge`"
+        raise ConfigError(msg)
+    try:
+        return yaml.SafeLoader("").construct_document(root), lines
+    except yaml.YAMLError as error:
+        msg = f"{path}: {error}"
+        raise ConfigError(msg) from error
+
+
+def _collect_lines(node: yaml.Node, key: str, path: Path, lines: dict[str, int]) -> None:
+    """Note the line of every key, and refuse a key that stands twice: YAML would drop the first."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            child = f"{key}.{name.value}" if key else str(name.value)
+            line = name.start_mark.line + 1
+            if child in lines:
+                msg = f"{path}:{line}: key `{child}` stands twice, first in line {lines[child]}"
+                raise ConfigError(msg)
+            lines[child] = line
+            _collect_lines(value, child, path, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            lines[f"{key}[{number}]"] = item.start_mark.line + 1
+            _collect_lines(item, f"{key}[{number}]", path, lines)
+
+
+def _refuse(problem: str, path: Path | None, lines: Mapping[str, int]) -> NoReturn:
+    text, _, where = problem.partition(" - at `$")
+    key = where.rstrip("`").removeprefix(".")
+    unknown = re.search(r"unknown field `(.+)`", text)
+    if unknown:
+        parent, key = key, f"{key}.{unknown[1]}".removeprefix(".")
+        text = f"unknown key{_suggest(unknown[1], parent)}"
+    while key not in lines and key:
+        key = key.rpartition(".")[0]
+    origin = f"{path}:{lines.get(key, 1)}: " if path and key in lines and key else ""
+    full = where.rstrip("`").removeprefix(".") if not unknown else key
+    msg = f"{origin}{full or key}: {text[:1].lower()}{text[1:]}"
+    raise ConfigError(msg)
+
+
+def _suggest(name: str, parent: str) -> str:
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "": Config, "podman": PodmanConfig, "registry": RegistryConfig, "control": ControlConfig
+    }  # fmt: skip
+    kind = Rule if parent.startswith("publish") else kinds.get(parent, Config)
+    near = difflib.get_close_matches(name, kind.__struct_encode_fields__, 1)
+    return f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(kind.__struct_encode_fields__)}"
+
+
+def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def _nest(key: str, value: str) -> dict[str, Any]:
+    first, _, rest = key.partition(".")
+    return {first: _nest(rest, value) if rest else value}
+
+
+def _leaves(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, item in value.items():
+        key = f"{prefix}{name}"
+        if isinstance(item, Mapping):
+            yield from _leaves(item, f"{key}.")
+        else:
+            yield key, item

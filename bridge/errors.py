@@ -1,0 +1,63 @@
+"""The exceptions that podbridge raises, each caught by somebody.
+
+BridgeError                 caught by the command line: one line, exit code 1
+├── ConfigError             a setting is wrong or missing: exit code 78
+├── InvalidError            a text is no valid digest, repository, tag, reference or manifest
+├── PodmanError             podman, or its service, answered with an error
+│   ├── UnreachableError    nobody answers on podman's socket: try again with backoff
+│   └── ImageUnknownError   the image is not, or no longer, in the store
+├── ExportError             what podman wrote is not whole, or not what it should be
+├── TreeError               the tree cannot be read or written
+│   ├── LockedError         another publisher works on this tree
+│   └── NotPublishedError   nothing of that name, tag or digest is published
+├── ControlError            the running service refused what was asked, or none runs
+└── ListenError             an address cannot be listened on
+"""
+
+
+class BridgeError(Exception):
+    """Anything that podbridge itself says has gone wrong; its text is for the operator."""
+
+
+class ConfigError(BridgeError):
+    """A setting is wrong or missing; the text names the file, the line and the key."""
+
+
+class InvalidError(BridgeError):
+    """A text is not the value it claims to be."""
+
+
+class PodmanError(BridgeError):
+    """Podman, or its service, answered with an error; the text carries podman's own words."""
+
+
+class UnreachableError(PodmanError):
+    """Nobody answers on podman's socket."""
+
+
+class ImageUnknownError(PodmanError):
+    """The image is not in podman's store (any more)."""
+
+
+class ExportError(BridgeError):
+    """An export is not whole, or not the image that was asked for. Nothing of it was published."""
+
+
+class TreeError(BridgeError):
+    """The tree cannot be read or written."""
+
+
+class LockedError(TreeError):
+    """Another publisher holds the lock of this tree."""
+
+
+class NotPublishedError(TreeError):
+    """Nothing of that name, tag or digest is in the tree."""
+
+
+class ControlError(BridgeError):
+    """The running service refused a request, or no service runs."""
+
+
+class ListenError(BridgeError):
+    """An address cannot be listened on."""

@@ -1,0 +1,217 @@
+"""The values of the OCI specifications. A value that exists is valid, and safe in a path.
+
+Sources: image-spec v1.1.1 (descriptor.md, manifest.md, image-index.md) and distribution-spec v1.1.1
+(spec.md, "Pulling manifests": the grammar of names and tags).
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import msgspec
+
+from bridge.errors import InvalidError
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+
+INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST}) | INDEX_TYPES
+
+MAX_MANIFEST = 4 * 1024 * 1024
+"""Bytes of the largest manifest that clients accept (distribution-spec, "Pushing Manifests")."""
+
+_DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_MAX_REPOSITORY = 255
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """A content address, `sha256:<64 hex>` or `sha512:<128 hex>`."""
+
+    algorithm: str
+    hex: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the digest that `text` spells; raise InvalidError otherwise."""
+        match = _DIGEST.fullmatch(text)
+        if match is None:
+            msg = f"not a digest: {text[:80]!r}; expected sha256:<64 lower-case hex digits>"
+            raise InvalidError(msg)
+        algorithm, _, encoded = text.partition(":")
+        return cls(algorithm, encoded)
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """Return the sha256 digest of `content`."""
+        return cls("sha256", hashlib.sha256(content).hexdigest())
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Repository:
+    """A repository's `<name>`, without a host, at most 255 characters."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if len(self.name) > _MAX_REPOSITORY:
+            msg = f"repository name is longer than {_MAX_REPOSITORY} characters: {self.name[:40]!r}…"
+            raise InvalidError(msg)
+        if not _REPOSITORY.fullmatch(self.name):
+            msg = (
+                f"not a repository name: {self.name!r}; components of a-z and 0-9, "
+                "joined by single '.', '_', '__' or '-', separated by '/'"
+            )
+            raise InvalidError(msg)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tag:
+    """A tag: 1 to 128 of letters, digits, `_`, `.` and `-`, the first none of `.` and `-`."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _TAG.fullmatch(self.name):
+            msg = f"not a tag: {self.name[:140]!r}; at most 128 of A-Z a-z 0-9 _ . - and no leading '.' or '-'"
+            raise InvalidError(msg)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reference:
+    """`<repository>:<tag>`, the name of a publication."""
+
+    repository: Repository
+    tag: Tag
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the reference that `name:tag` spells; a missing tag is an error, not `latest`."""
+        name, colon, tag = text.rpartition(":")
+        if not colon or "/" in tag:
+            msg = f"not a reference: {text[:300]!r}; expected NAME:TAG"
+            raise InvalidError(msg)
+        return cls(Repository(name), Tag(tag))
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a manifest or an index says of one blob. `size` is in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read a descriptor as JSON decodes it; raise InvalidError for anything else."""
+        try:
+            media_type, size = value["mediaType"], value["size"]
+            annotations = value.get("annotations") or {}
+            digest = Digest.parse(value["digest"])
+        except (KeyError, TypeError, AttributeError) as error:
+            msg = f"not a descriptor: {str(value)[:200]}"
+            raise InvalidError(msg) from error
+        if not isinstance(media_type, str) or type(size) is not int or size < 0:
+            msg = f"not a descriptor: {str(value)[:200]}"
+            raise InvalidError(msg)
+        return cls(media_type, digest, size, annotations)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether this describes a list of manifests."""
+        return self.media_type in INDEX_TYPES
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether this describes a manifest or a list of them."""
+        return self.media_type in MANIFEST_TYPES
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the descriptor as image-spec's descriptor.md writes it."""
+        fields: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
+        if self.annotations:
+            fields["annotations"] = dict(self.annotations)
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image manifest (`config`, `layers`) or an index (`manifests`), of OCI or docker."""
+
+    media_type: str
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Read a manifest's bytes; raise InvalidError where it is none.
+
+        An OCI manifest may lack `mediaType` (manifest.md says SHOULD): then its fields tell what it is.
+        """
+        try:
+            value = msgspec.json.decode(content)
+            layers, manifests = value.get("layers") or (), value.get("manifests") or ()
+            config, subject = value.get("config"), value.get("subject")
+            media_type = value.get("mediaType") or (OCI_INDEX if "manifests" in value else OCI_MANIFEST)
+        except (msgspec.DecodeError, AttributeError) as error:
+            msg = "not a manifest: no JSON object"
+            raise InvalidError(msg) from error
+        if media_type not in MANIFEST_TYPES or (media_type not in INDEX_TYPES and config is None):
+            msg = f"not a manifest that podbridge knows: media type {media_type!r}"
+            raise InvalidError(msg)
+        return cls(
+            media_type,
+            None if config is None else Descriptor.from_json(config),
+            tuple(Descriptor.from_json(layer) for layer in layers),
+            tuple(Descriptor.from_json(manifest) for manifest in manifests),
+            None if subject is None else Descriptor.from_json(subject),
+        )
+
+    @property
+    def is_index(self) -> bool:
+        """Whether this lists manifests instead of a config and layers."""
+        return self.media_type in INDEX_TYPES
+
+    @property
+    def references(self) -> tuple[Descriptor, ...]:
+        """Every blob that must be there for this manifest to be pullable (not its subject)."""
+        config = () if self.config is None else (self.config,)
+        return (*config, *self.layers, *self.manifests)
+
+
+def plain_media_type(media_type: str) -> str:
+    """Return the media type of the same layer as a plain tar, uncompressed."""
+    known = (OCI_LAYER, OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER, DOCKER_LAYER_FOREIGN)
+    for plain in known:
+        if media_type.removeprefix(plain) in ("", "+gzip", "+zstd", ".gzip", ".zstd"):
+            return plain
+    return media_type

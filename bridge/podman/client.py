@@ -1,0 +1,202 @@
+"""Podman's REST service over its unix socket: only what reading a store needs.
+
+The version prefix of a path is required and its number is not enforced (podman 4.3.1).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from bridge.errors import ImageUnknownError, InvalidError, PodmanError, UnreachableError
+from bridge.oci import Digest
+from bridge.plan import Image
+
+_BASE = "http://podman/v4.0.0/libpod"
+_ANSWER = aiohttp.ClientTimeout(total=30)
+_LISTING = aiohttp.ClientTimeout(total=300)
+"""A listing of 1000 images takes 8 to 11 s on 4.3.1, more on a busy machine."""
+_STREAM = aiohttp.ClientTimeout(total=None, sock_connect=10)
+"""An events stream has no heartbeat: silence is no failure. A dead service closes it."""
+_LISTING_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where podman keeps images, as `/info` tells. `options` are the driver's own."""
+
+    driver: str
+    graph_root: Path
+    run_root: Path
+    event_logger: str
+
+    @property
+    def images_directory(self) -> Path:
+        """Return the directory whose `images.json` is replaced at every change of the image set."""
+        return self.graph_root / f"{self.driver}-images"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What an export needs to know of an image: its layers' diffIDs in order, and its manifest's type."""
+
+    diff_ids: tuple[Digest, ...]
+    manifest_type: str
+    digest: Digest | None
+
+
+class Podman:
+    """A connection to one podman service. Raises PodmanError and its kinds, never aiohttp's."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket)))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def version(self) -> str:
+        """Return podman's version, such as `4.3.1`."""
+        answer = await self._get("/version")
+        return str(answer.get("Version", "unknown"))
+
+    async def store(self) -> Store:
+        """Return where podman keeps its images."""
+        answer = await self._get("/info")
+        try:
+            store = answer["store"]
+            return Store(
+                store["graphDriverName"],
+                Path(store["graphRoot"]),
+                Path(store["runRoot"]),
+                answer["host"].get("eventLogger", "unknown"),
+            )
+        except (KeyError, TypeError) as error:
+            msg = f"podman's /info lacks {error}"
+            raise PodmanError(msg) from error
+
+    async def images(self) -> tuple[Image, ...]:
+        """List every image of the store. A listing that fails raises; it is never empty for that.
+
+        Up to podman 4.6 a concurrent `rmi` makes the whole listing answer 500: it is asked again.
+        """
+        for attempt in range(1, _LISTING_TRIES + 1):
+            try:
+                answer = await self._get("/images/json", _LISTING)
+                return tuple(_image(entry) for entry in answer)
+            except ImageUnknownError:
+                if attempt == _LISTING_TRIES:
+                    raise
+                await asyncio.sleep(0.05 * attempt)
+            except (KeyError, TypeError, AttributeError, InvalidError) as error:
+                msg = f"podman's listing of images is not as expected: {error!r}"
+                raise PodmanError(msg) from error
+        raise AssertionError
+
+    async def inspect(self, image_id: str) -> Inspected:
+        """Return the layers and the manifest type of the image; raise ImageUnknownError if it is gone."""
+        answer = await self._get(f"/images/{image_id}/json")
+        try:
+            layers = answer["RootFS"].get("Layers") or ()
+            digest = answer.get("Digest")
+            return Inspected(
+                tuple(Digest.parse(layer) for layer in layers),
+                str(answer["ManifestType"]),
+                Digest.parse(digest) if digest else None,
+            )
+        except (KeyError, TypeError, AttributeError, InvalidError) as error:
+            msg = f"podman's description of image {image_id[:12]} is not as expected: {error!r}"
+            raise PodmanError(msg) from error
+
+    async def is_manifest_list(self, image_id: str) -> bool:
+        """Say whether the image is a manifest list. Asks podman's own store only, never a registry."""
+        async with self._request(f"/manifests/{image_id}/exists", _ANSWER) as response:
+            if response.status == 404:
+                msg = f"image {image_id[:12]} is not known"
+                raise ImageUnknownError(msg)
+            return response.status == 204
+
+    async def exists(self, image_id: str) -> bool:
+        """Say whether the image is in the store now."""
+        async with self._request(f"/images/{image_id}/exists", _ANSWER) as response:
+            return response.status == 204
+
+    async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
+        """Yield an empty mapping once the stream is open, then every event; end when podman ends it."""
+        async with self._request("/events?stream=true", _STREAM) as response:
+            if response.status != 200:
+                raise _problem(response.status, await response.read())
+            yield {}
+            async for line in response.content:
+                event = _decode(line)
+                if "message" in event and "Type" not in event:
+                    raise _problem(int(event.get("response", 500)), line)
+                yield event
+
+    async def _get(self, path: str, timeout: aiohttp.ClientTimeout = _ANSWER) -> Any:
+        async with self._request(path, timeout) as response:
+            content = await response.read()
+            if response.status != 200:
+                raise _problem(response.status, content)
+            return _decode(content)
+
+    @contextlib.asynccontextmanager
+    async def _request(self, path: str, timeout: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session is None:
+            raise AssertionError
+        try:
+            async with self._session.get(_BASE + path, timeout=timeout) as response:
+                yield response
+        except TimeoutError as error:
+            msg = f"podman did not answer {path} within {timeout.total or timeout.sock_connect:g} s"
+            raise UnreachableError(msg) from error
+        except (aiohttp.ClientError, OSError) as error:
+            msg = f"podman does not answer on {self.socket}: {error}"
+            raise UnreachableError(msg) from error
+
+
+def _decode(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        msg = f"podman answered no JSON: {content[:200]!r}"
+        raise PodmanError(msg) from error
+
+
+def _problem(status: int, content: bytes) -> PodmanError:
+    try:
+        message = str(msgspec.json.decode(content)["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        message = content[:200].decode(errors="replace")
+    if status == 404 or "image not known" in message:
+        return ImageUnknownError(message)
+    return PodmanError(f"podman answered {status}: {message}")
+
+
+def _image(entry: Mapping[str, Any]) -> Image:
+    digest = entry.get("Digest")
+    return Image(
+        id=_image_id(entry["Id"]),
+        names=tuple(entry.get("RepoTags") or ()),
+        digest=Digest.parse(digest) if digest else None,
+        labels=entry.get("Labels") or {},
+        size=int(entry.get("Size") or 0),
+        created=int(entry.get("Created") or 0),
+    )
+
+
+def _image_id(text: str) -> str:
+    return Digest.parse(f"sha256:{text}").hex

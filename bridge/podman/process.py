@@ -1,0 +1,101 @@
+"""Programs that podbridge runs: arguments as lists, a process group of their own, killed whole."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+
+from bridge.errors import ImageUnknownError, PodmanError
+
+_PRIVATE = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""Variables that speak to podbridge alone: podman would take them for its own."""
+
+_PATIENCE = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+_STALL = 300.0
+_POLL = 0.5
+
+
+async def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    progress: Callable[[], object] | None = None,
+    stall: float = _STALL,
+) -> bytes:
+    """Run `command` and return its standard output.
+
+    It is killed, with all its children, when the caller is cancelled, and when `progress()` (its
+    output's length by default, so a limit on its time) does not change for `stall` seconds. Raises
+    PodmanError with the program's own last words.
+    """
+    process = await start(command, environment)
+    reading = asyncio.create_task(process.communicate())
+    try:
+        await _wait(reading, progress or (lambda: None), stall)
+        output, words = await reading
+    except TimeoutError:
+        msg = f"{_short(command)} made no progress for {stall:g} s and was killed"
+        raise PodmanError(msg) from None
+    finally:
+        await stop(process)
+        await asyncio.gather(reading, return_exceptions=True)
+    if process.returncode != 0:
+        raise _failure(command, process.returncode, words)
+    return output
+
+
+async def start(command: Sequence[str], environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    """Start `command` in a process group of its own; raise PodmanError where it cannot be started."""
+    clean = {key: value for key, value in os.environ.items() if key not in _PRIVATE} | dict(environment or {})
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=clean,
+            start_new_session=True,
+        )
+    except OSError as error:
+        msg = f"cannot start {command[0]}: {error.strerror}"
+        raise PodmanError(msg) from error
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """End the process group: SIGTERM, SIGKILL after a while. Returns when it is gone."""
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _PATIENCE)
+    _signal(process, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+async def _wait(reading: asyncio.Task[tuple[bytes, bytes]], progress: Callable[[], object], stall: float) -> None:
+    loop = asyncio.get_running_loop()
+    seen, since = progress(), loop.time()
+    while not reading.done():
+        await asyncio.wait({reading}, timeout=min(_POLL, stall))
+        now = progress()
+        if now != seen:
+            seen, since = now, loop.time()
+        elif loop.time() - since > stall and not reading.done():
+            raise TimeoutError
+
+
+def _short(command: Sequence[str]) -> str:
+    return " ".join(word[:12] if len(word) == 64 else word for word in command)
+
+
+def _failure(command: Sequence[str], code: int | None, words: bytes) -> PodmanError:
+    lines = [line for line in words.decode(errors="replace").splitlines() if line.strip()]
+    said = lines[-1].removeprefix("Error: ") if lines else "it said nothing"
+    kind = ImageUnknownError if "image not known" in said else PodmanError
+    return kind(f"{_short(command)} failed with exit code {code}: {said}")

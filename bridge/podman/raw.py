@@ -1,0 +1,47 @@
+"""What podman's store holds, byte by byte, printed by skopeo: 14 ms each, no event, no layer read.
+
+An image can own several manifests: one stored each time it was pulled or loaded in another form. The
+listing's `Digest` is the first of them, `@ID` gives the last, and `NAME@DIGEST@ID` any (measured, 4.3.1).
+"""
+
+import contextlib
+import shutil
+
+from bridge.errors import ImageUnknownError, PodmanError
+from bridge.oci import Digest
+from bridge.plan import Image
+from bridge.podman import process
+from bridge.podman.client import Store
+
+
+def available() -> bool:
+    """Say whether skopeo is here."""
+    return shutil.which("skopeo") is not None
+
+
+async def manifests(store: Store, image: Image) -> tuple[bytes, ...]:
+    """Return the image's current manifest and, where that is another, the one whose digest podman shows."""
+    current = await _inspect(store, f"@{image.id}")
+    if image.digest is None or Digest.of(current) == image.digest:
+        return (current,)
+    for name in image.names:
+        with contextlib.suppress(PodmanError):
+            repository = name.rpartition(":")[0]
+            shown = await _inspect(store, f"{repository}@{image.digest}@{image.id}")
+            return current, shown
+    return (current,)
+
+
+async def config(store: Store, image_id: str) -> bytes:
+    """Return the config; its digest is the image ID."""
+    return await _inspect(store, f"@{image_id}", "--config")
+
+
+async def _inspect(store: Store, what: str, *more: str) -> bytes:
+    where = f"containers-storage:[{store.driver}@{store.graph_root}+{store.run_root}]{what}"
+    try:
+        return await process.run(["skopeo", "inspect", "--raw", *more, where])
+    except PodmanError as error:
+        if "does not resolve to an image ID" in str(error):
+            raise ImageUnknownError(str(error)) from error
+        raise

@@ -1,0 +1,1 @@
+"""From podman's store into the tree: exports, and the passes that decide on them."""

@@ -1,0 +1,240 @@
+"""One export: podman writes an image into staging, podbridge verifies every byte, the tree takes the blobs in."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bridge.errors import ExportError, InvalidError
+from bridge.oci import DOCKER_MANIFEST, Descriptor, Digest, Manifest
+from bridge.plan import Fidelity, Image
+from bridge.podman import raw
+from bridge.podman.client import Inspected, Podman
+from bridge.podman.save import Commands
+from bridge.publish.manifests import Layer, choose
+from bridge.tree import disk
+from bridge.tree.publisher import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An image whose blobs are all in the tree. `size` is in bytes, of everything it references."""
+
+    descriptor: Descriptor
+    fidelity: Fidelity
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an export is: layers and bytes written, of so many layers; `started` on the monotonic clock."""
+
+    image: Image
+    layers_done: int
+    layers: int
+    written: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Originals:
+    """Podman's own bytes of one image: its config, the manifest an export wrote, the manifests its store holds."""
+
+    config: bytes
+    saved: bytes | None
+    stored: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One export under way: where podman writes, and what it need not write."""
+
+    image: Image
+    inspected: Inspected
+    directory: Path
+    known: frozenset[Digest]
+    started: float
+
+    @property
+    def layout(self) -> Path:
+        return self.directory / "layout"
+
+    @property
+    def scratch(self) -> Path:
+        return self.directory / "scratch"
+
+    def blob(self, digest: Digest) -> Path:
+        return self.layout / "blobs" / digest.algorithm / digest.hex
+
+    @property
+    def missing(self) -> frozenset[Digest]:
+        return frozenset(self.inspected.diff_ids) - self.known
+
+    def progress(self) -> Progress:
+        """Look at what podman has written so far."""
+        done = sum(self.blob(digest).exists() for digest in self.missing)
+        written = _written(self.directory, frozenset(digest.hex for digest in self.known))
+        return Progress(self.image, done, len(self.missing), written, self.started)
+
+
+class Exporter:
+    """Exports images of one podman into one tree, one at a time: the caller sees to that."""
+
+    def __init__(self, podman: Podman, commands: Commands, tree: Tree) -> None:
+        self._podman = podman
+        self._commands = commands
+        self._tree = tree
+        self._job: _Job | None = None
+
+    def look(self) -> Progress | None:
+        """Say how far the export under way is; None where there is none."""
+        return None if self._job is None else self._job.progress()
+
+    @contextlib.asynccontextmanager
+    async def export(self, image: Image) -> AsyncIterator[Exported]:
+        """Have all blobs of `image` in the tree while the block runs, which then publishes it.
+
+        Only layers that the tree lacks are read. When it is cancelled, podman is killed; staging is
+        gone in every case. Raises ImageUnknownError, PodmanError, ExportError or OSError, and then
+        nothing of the image is visible.
+        """
+        inspected = await self._podman.inspect(image.id)
+        async with self._staged() as directory:
+            self._job = job = await asyncio.to_thread(self._prepare, image, inspected, directory)
+            try:
+                yield await self._run(job)
+            finally:
+                self._job = None
+
+    @contextlib.asynccontextmanager
+    async def _staged(self) -> AsyncIterator[Path]:
+        stage = self._tree.stage()
+        directory = await asyncio.to_thread(stage.__enter__)
+        try:
+            yield directory
+        finally:
+            await asyncio.shield(asyncio.to_thread(stage.__exit__, None, None, None))
+
+    def _prepare(self, image: Image, inspected: Inspected, directory: Path) -> _Job:
+        known = frozenset(digest for digest in inspected.diff_ids if self._tree.has(digest))
+        job = _Job(image, inspected, directory, known, time.monotonic())
+        job.scratch.mkdir()
+        (job.layout / "blobs" / "sha256").mkdir(parents=True)
+        for digest in known:
+            os.link(self._tree.paths.blob(digest), job.blob(digest))
+        return job
+
+    async def _run(self, job: _Job) -> Exported:
+        await self._commands.save(job.image.id, job.layout, job.scratch, job.progress)
+        layers = await asyncio.to_thread(self._verify_layers, job)
+        originals = await self._originals(job)
+        content, fidelity = choose(job.image, layers, originals.saved, originals.stored)
+        return await asyncio.to_thread(self._take, job, content, originals.config, fidelity)
+
+    async def _originals(self, job: _Job) -> _Originals:
+        """Find podman's own manifest and config; ask no more programs than the image needs.
+
+        What the export wrote will do where its manifest has the digest that podman shows: every image
+        built locally in OCI format. It rewrites docker-format configs, drops `subject` and `urls`, and
+        mislabels what was pulled; then skopeo prints the stored bytes (14 ms each). Without skopeo a
+        docker-format image is written once more in its own format.
+        """
+        image = job.image
+        saved, config = await asyncio.to_thread(_saved, job.layout)
+        if image.digest is not None and Digest.of(saved) == image.digest:
+            return _Originals(config, saved)
+        if raw.available():
+            store = await self._podman.store()
+            stored = await raw.manifests(store, image)
+            return _Originals(await raw.config(store, image.id), None, stored)
+        if job.inspected.manifest_type != DOCKER_MANIFEST:
+            return _Originals(config, saved)
+        directory = job.directory / "docker"
+        await self._commands.save_docker(image.id, directory, job.scratch, job.progress)
+        return _Originals(*await asyncio.to_thread(_saved_docker, directory, image))
+
+    def _take(self, job: _Job, content: bytes, config: bytes, fidelity: Fidelity) -> Exported:
+        """Move everything verified into the tree: layers and config first, the manifest last."""
+        if Digest.of(config).hex != job.image.id:
+            msg = f"podman wrote a config with digest {Digest.of(config)} for image {job.image.id}"
+            raise ExportError(msg)
+        for digest in job.missing:
+            self._tree.adopt(job.blob(digest), digest)
+        for blob in (config, content):
+            file = job.directory / "blob"
+            disk.write_atomically(file, blob, job.scratch)
+            self._tree.adopt(file, Digest.of(blob))
+        manifest = Manifest.parse(content)
+        descriptor = Descriptor(manifest.media_type, Digest.of(content), len(content))
+        return Exported(descriptor, fidelity, len(content) + sum(item.size for item in manifest.references))
+
+    def _verify_layers(self, job: _Job) -> list[Layer]:
+        sizes = {digest: self._verify(job, digest) for digest in set(job.inspected.diff_ids)}
+        return [Layer(digest, sizes[digest]) for digest in job.inspected.diff_ids]
+
+    def _verify(self, job: _Job, digest: Digest) -> int:
+        """Return the size of a layer. One that the tree held was verified when it came in."""
+        if digest in job.known:
+            return self._tree.paths.blob(digest).stat().st_size
+        try:
+            found, size = disk.hash_file(job.blob(digest))
+        except FileNotFoundError:
+            msg = f"podman left out layer {digest} of image {job.image.id[:12]}"
+            raise ExportError(msg) from None
+        if found != digest:
+            msg = f"podman wrote layer {digest} of image {job.image.id[:12]} with bytes of digest {found}"
+            raise ExportError(msg)
+        return size
+
+
+def _saved_docker(directory: Path, image: Image) -> tuple[bytes, bytes]:
+    """Read config and manifest of a docker-format export, whose files are named by their hex."""
+    try:
+        return (directory / image.id).read_bytes(), (directory / "manifest.json").read_bytes()
+    except FileNotFoundError as error:
+        msg = f"podman's export is cut short: {error.filename} is missing"
+        raise ExportError(msg) from error
+
+
+def _saved(layout: Path) -> tuple[bytes, bytes]:
+    """Read manifest and config of the one image in an OCI layout, and check that they are what it says."""
+    try:
+        entries = msgspec.json.decode((layout / "index.json").read_bytes())["manifests"]
+        if len(entries) != 1:
+            msg = f"podman wrote {len(entries)} manifests where one was asked for"
+            raise ExportError(msg)
+        manifest = _read(layout, Descriptor.from_json(entries[0]))
+        config = Manifest.parse(manifest).config
+        if config is None:
+            msg = "podman wrote a list of manifests where an image was asked for"
+            raise ExportError(msg)
+        return manifest, _read(layout, config)
+    except FileNotFoundError as error:
+        msg = f"podman's export is cut short: {error.filename} is missing"
+        raise ExportError(msg) from error
+    except (msgspec.DecodeError, KeyError, TypeError, InvalidError) as error:
+        msg = f"podman's export is damaged: {error!r}"
+        raise ExportError(msg) from error
+
+
+def _read(layout: Path, descriptor: Descriptor) -> bytes:
+    content = (layout / "blobs" / descriptor.digest.algorithm / descriptor.digest.hex).read_bytes()
+    if Digest.of(content) != descriptor.digest:
+        msg = f"podman's export is damaged: blob {descriptor.digest} has digest {Digest.of(content)}"
+        raise ExportError(msg)
+    return content
+
+
+def _written(directory: Path, known: frozenset[str]) -> int:
+    total = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            if name not in known:
+                with contextlib.suppress(FileNotFoundError):
+                    total += (Path(parent) / name).stat().st_size
+    return total

@@ -1,0 +1,92 @@
+"""What could not be published, why, and when it is tried again."""
+
+import errno
+import logging
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from bridge.oci import Reference
+from bridge.plan import Target
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY = 1.0
+LAST_RETRY = 300.0
+"""Seconds until a failed publication is tried again: doubled each time from the first to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a target is not published. `retry_at` is in seconds since the epoch."""
+
+    target: Target
+    message: str
+    attempts: int
+    retry_at: float
+
+
+class Failures:
+    """The failures of now. One that repeats with the same words is logged once."""
+
+    def __init__(self) -> None:
+        self._all: dict[Reference, Failure] = {}
+
+    def __iter__(self) -> Iterator[Failure]:
+        return iter(list(self._all.values()))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, target: Target, error: Exception) -> Failure:
+        """Note that `target` failed, and say when it is tried again."""
+        old = self._all.get(target.reference)
+        same = old is not None and old.target.image.source == target.image.source
+        attempts = old.attempts + 1 if old is not None and same else 1
+        delay = retry_delay(attempts)
+        failure = Failure(target, words(error), attempts, time.time() + delay)
+        self._all[target.reference] = failure
+        level = logging.DEBUG if old is not None and same and old.message == failure.message else logging.WARNING
+        log.log(
+            level,
+            "publication failed, will try again reference=%s image=%s retry_seconds=%.0f error=%r",
+            target.reference, target.image.id[:12], delay, failure.message,
+        )  # fmt: skip
+        return failure
+
+    def waits(self, target: Target) -> bool:
+        """Say whether `target` failed and its time has not come yet."""
+        failure = self._all.get(target.reference)
+        same = failure is not None and failure.target.image.source == target.image.source
+        return failure is not None and same and failure.retry_at > time.time()
+
+    def forget(self, reference: Reference) -> None:
+        """Drop the failure of a reference that was published, or that is to be tried at once."""
+        self._all.pop(reference, None)
+
+    def clear(self) -> None:
+        """Have everything tried at once."""
+        self._all.clear()
+
+    def keep(self, references: Collection[Reference]) -> None:
+        """Drop what nobody wants any more."""
+        self._all = {reference: item for reference, item in self._all.items() if reference in references}
+
+    def next_retry(self) -> float | None:
+        """Return the seconds until the first retry; None where nothing failed."""
+        if not self._all:
+            return None
+        return max(0.0, min(item.retry_at for item in self._all.values()) - time.time())
+
+
+def retry_delay(attempts: int) -> float:
+    """Return the seconds to wait after so many failures in a row."""
+    return min(FIRST_RETRY * 2.0 ** min(attempts - 1, 20), LAST_RETRY)
+
+
+def words(error: Exception) -> str:
+    """Return what an operator should read of an error."""
+    if isinstance(error, OSError) and error.errno is not None:
+        way_out = "; free some space on the disk of the tree" if error.errno == errno.ENOSPC else ""
+        return f"{error.strerror}: {error.filename or 'the tree'}{way_out}"
+    return str(error)

@@ -1,0 +1,77 @@
+"""Choosing the manifest that is served, true to the bytes. Pure: bytes and values in, bytes out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from bridge.errors import ExportError, InvalidError
+from bridge.oci import Digest, Manifest, plain_media_type
+from bridge.plan import Fidelity, Image
+
+_CHUNKED = ("io.containers.zstd-chunked.", "io.github.containers.zstd-chunked.")
+"""Annotations that describe compressed bytes: untrue of a plain layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """An uncompressed layer as it is in the tree: its digest is its diffID; `size` is in bytes."""
+
+    digest: Digest
+    size: int
+
+
+def choose(
+    image: Image, layers: Sequence[Layer], saved: bytes | None, stored: Sequence[bytes]
+) -> tuple[bytes, Fidelity]:
+    """Return the manifest to serve for an image with exactly `layers`, and how near it is to podman's own.
+
+    `saved` is what an export wrote, `stored` what podman's store holds, the image's current manifest
+    first. Podman's bytes are served as they are wherever they are true, those with the digest that
+    podman shows before others. Otherwise the layers' media types, digests and sizes are mended and
+    nothing else: podman 4 labels plain tar as gzip or zstd, and the manifest of a pulled image names
+    compressed blobs that no longer exist. Raises ExportError where no manifest belongs to the image.
+    """
+    own = [content for content in (saved, *stored) if content is not None and _belongs(content, image, layers)]
+    if not own:
+        msg = f"podman has no manifest of image {image.id[:12]} with {len(layers)} layers"
+        raise ExportError(msg)
+    own.sort(key=lambda content: (Digest.of(content) != image.digest, content == saved))
+    for content in own:
+        if (content in stored or Digest.of(content) == image.digest) and _mend(content, layers) == content:
+            return content, Fidelity.EXACT
+    best = own[0]
+    is_stored = best in stored or Digest.of(best) == image.digest
+    same_bytes = [layer.digest for layer in Manifest.parse(best).layers] == [layer.digest for layer in layers]
+    return _mend(best, layers), Fidelity.CORRECTED if is_stored and same_bytes else Fidelity.REBUILT
+
+
+def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:
+    try:
+        manifest = Manifest.parse(content)
+    except InvalidError:
+        return False
+    config = manifest.config
+    return config is not None and config.digest.hex == image.id and len(manifest.layers) == len(layers)
+
+
+def _mend(content: bytes, layers: Sequence[Layer]) -> bytes:
+    """Make the manifest name `layers`, plain; the very same bytes where it does already."""
+    value = msgspec.json.decode(content)
+    changed = False
+    for entry, layer in zip(value.get("layers") or (), layers, strict=True):
+        truth = {"mediaType": plain_media_type(entry["mediaType"]), "digest": str(layer.digest), "size": layer.size}
+        if any(entry[key] != truth[key] for key in truth):
+            changed = True
+            entry.update(truth)
+            _drop_chunked(entry)
+    return msgspec.json.encode(value) if changed else content
+
+
+def _drop_chunked(entry: dict[str, object]) -> None:
+    notes = entry.get("annotations")
+    if isinstance(notes, dict):
+        kept = {key: value for key, value in notes.items() if not str(key).startswith(_CHUNKED)}
+        entry.pop("annotations")
+        if kept:
+            entry["annotations"] = kept

@@ -1,0 +1,83 @@
+"""Building what reconciles: a podman to talk to, an exporter, a tree."""
+
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+from bridge.conditions import Conditions
+from bridge.config import Config, default_podman_socket, runtime_dir
+from bridge.errors import ConfigError
+from bridge.oci import Digest
+from bridge.plan import Image, Plan, make_plan
+from bridge.podman.client import Podman
+from bridge.podman.save import Commands
+from bridge.podman.service import embedded, listens
+from bridge.policy import Policy
+from bridge.publish.export import Exporter
+from bridge.publish.reconcile import Parts, Reconciler, Timing
+from bridge.tree.publisher import Shown, Tree
+
+_LONGEST_SOCKET = 107
+"""Bytes of the longest path of a unix socket."""
+
+
+def require_podman(config: Config) -> None:
+    """Raise ConfigError where podman is not installed."""
+    program = config.podman.command[0]
+    if shutil.which(program) is None:
+        msg = f"{program} is not installed (podman.command); install podman, or serve a tree with `podbridge registry`"
+        raise ConfigError(msg)
+
+
+def podman_socket(config: Config) -> Path:
+    """Return the socket of the configuration, or the user's own; raise ConfigError for what is no path."""
+    text = config.podman.socket
+    if text is None:
+        return default_podman_socket()
+    path = text.removeprefix("unix://")
+    if not path.startswith("/") or len(path.encode()) > _LONGEST_SOCKET:
+        msg = f"podman.socket: expected unix:///PATH of at most {_LONGEST_SOCKET} bytes, got {text!r}"
+        raise ConfigError(msg)
+    return Path(path)
+
+
+@contextlib.asynccontextmanager
+async def connected(config: Config) -> AsyncIterator[Podman]:
+    """Connect to podman while the block runs; run a service of podbridge's own where none listens.
+
+    It does so for the user's own store, or for the one that `podman.command` names. A socket that is
+    set to another place is waited for: a service of our own there might show another store.
+    """
+    socket = podman_socket(config)
+    other_store = config.podman.socket is None and config.podman.command != ("podman",)
+    async with contextlib.AsyncExitStack() as stack:
+        if other_store or (socket == default_podman_socket() and not listens(socket)):
+            socket = own_podman_socket(config)
+            await stack.enter_async_context(embedded(config.podman.command, socket))
+        yield await stack.enter_async_context(Podman(socket))
+
+
+def own_podman_socket(config: Config) -> Path:
+    """Return where podbridge's own podman service listens: one place per tree, in the runtime directory."""
+    mark = Digest.of(str(config.tree).encode()).hex[:12]
+    return runtime_dir() / f"podman-{mark}.sock"
+
+
+def policy(config: Config) -> Policy:
+    """Return the policy of the configuration."""
+    host, port = config.registry.address
+    own = {config.registry.listen, f"{host}:{port}", f"localhost:{port}", f"127.0.0.1:{port}"}
+    return Policy(config.publish, frozenset(own))
+
+
+def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions) -> Reconciler:
+    """Build the reconciler of a configuration."""
+    exporter = Exporter(podman, Commands(config.podman.command), tree)
+    timing = Timing(config.resync, config.grace)
+    return Reconciler(Parts(podman, exporter, tree, policy(config), conditions, timing))
+
+
+def plan(config: Config, images: Collection[Image], tree: Shown) -> Plan:
+    """Say what a pass would do."""
+    return make_plan(policy(config).wanted(images).targets, tree.publications, images, tree.held)

@@ -1,0 +1,75 @@
+"""The service: registry, control API and reconciler in one process, with an orderly start and stop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from bridge.conditions import Conditions, Kind
+from bridge.config import Config
+from bridge.control import server as control
+from bridge.errors import PodmanError
+from bridge.podman import doorbell, events
+from bridge.publish.reconcile import Reconciler
+from bridge.registry import server as registry
+from bridge.service import parts
+from bridge.service.steering import Facts, Steering
+from bridge.tree.publisher import Tree
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Steering]:
+    """Run the service while the block runs.
+
+    The registry answers from the first moment with what the tree held before, and goes on while
+    podman is away. Raises BridgeError where the service cannot start.
+    """
+    parts.require_podman(config)
+    conditions = Conditions()
+    with Tree(config.tree) as tree:
+        conditions.confirm(Kind.TREE_WRITABLE)
+        async with contextlib.AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            commands = stack.enter_context(control.listening(config.control.socket))
+            listener = registry.listen(*config.registry.address)
+            facts = Facts(await enter(registry.serving(tree.paths.root, listener)))
+            podman = await enter(parts.connected(config))
+            facts.own_podman = podman.socket == parts.own_podman_socket(config)
+            reconciler = parts.reconciler(config, podman, tree, conditions)
+            steering = Steering(reconciler, facts)
+            await enter(control.serving(steering, commands))
+            await enter(_watching(reconciler, facts))
+            yield steering
+
+
+@contextlib.asynccontextmanager
+async def _watching(reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
+    """Reconcile at every reason to look, while the block runs."""
+    podman, conditions = reconciler.parts.podman, reconciler.parts.conditions
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(reconciler.run()),
+            group.create_task(_poke(doorbell.for_ever(podman, conditions), reconciler, facts)),
+            group.create_task(_poke(events.for_ever(podman, conditions), reconciler, facts)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Facts) -> None:
+    async with contextlib.aclosing(reasons):
+        async for reason in reasons:
+            reconciler.poke(reason)
+            if reason == events.CONNECTED:
+                with contextlib.suppress(PodmanError):
+                    facts.podman = await reconciler.parts.podman.version()
+
+
+@contextlib.asynccontextmanager
+async def registry_only(config: Config) -> AsyncIterator[str]:
+    """Serve the tree while the block runs, with no podman and no publisher; yields the address."""
+    listener = registry.listen(*config.registry.address)
+    async with registry.serving(config.tree, listener) as address:
+        yield address

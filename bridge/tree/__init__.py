@@ -1,0 +1,17 @@
+"""The tree on disk: the contract between the publisher, which writes it, and whatever serves it.
+
+    <tree>/
+      podbridge.json                the format's version
+      blobs/sha256/<hex>            every blob once, verified, 0644, never changed
+      repositories/_catalog.json    derived: the names of all repositories
+      repositories/<name>/
+        _oci/                       a standard OCI image layout
+          oci-layout
+          index.json                the truth of the repository
+          blobs/sha256/<hex>        hard links to blobs/
+        _tags.json                  derived from index.json: the answer to tags/list
+      staging/<random>/             exports and writes under way, emptied at the start
+      lock                          flock of the one publisher, with its pid
+
+No component of a repository's name begins with `_`, so nothing above can collide with a name.
+"""

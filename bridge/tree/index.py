@@ -1,0 +1,148 @@
+"""`index.json`, the truth of a repository: one descriptor per tag, and those that are on their way out.
+
+A descriptor with `org.opencontainers.image.ref.name` is a publication. One without is superseded: its
+tag moved or went, and it stays until the grace period ends, for pulls under way. Annotations say
+where each came from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import msgspec
+
+from bridge.errors import InvalidError
+from bridge.oci import OCI_INDEX, Descriptor, Digest, Reference, Repository, Tag
+from bridge.plan import Fidelity, Publication, Source
+
+_TAG = "org.opencontainers.image.ref.name"
+_OURS = "io.podbridge."
+_HELD = _OURS + "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A publication that is no longer shown; `since` is in seconds since the epoch."""
+
+    publication: Publication
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What one repository shows, what it still hands out by digest, and which tags are held out."""
+
+    repository: Repository
+    publications: Mapping[Tag, Publication] = field(default_factory=dict)
+    superseded: tuple[Superseded, ...] = ()
+    held: frozenset[Tag] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.publications or self.superseded or self.held)
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """Every manifest that a client can ask for by digest, once."""
+        everything = [*self.publications.values(), *(old.publication for old in self.superseded)]
+        return tuple({item.descriptor.digest: item.descriptor for item in everything}.values())
+
+    def publish(self, publication: Publication, now: float) -> Self:
+        """Return the index with the publication in place of what its tag showed."""
+        tag = publication.reference.tag
+        publications = {**self.publications, tag: publication}
+        return self._with(publications, self._retire(tag, now), self.held - {tag})
+
+    def withdraw(self, tag: Tag, now: float, *, hold: bool) -> Self:
+        """Return the index without the tag; with `hold` the tag is noted as to be kept out."""
+        publications = {other: item for other, item in self.publications.items() if other != tag}
+        return self._with(publications, self._retire(tag, now), self.held | ({tag} if hold else set()))
+
+    def release(self, tag: Tag) -> Self:
+        """Return the index with the tag no longer held."""
+        return self._with(self.publications, self.superseded, self.held - {tag})
+
+    def sweep(self, before: float) -> Self:
+        """Return the index without what was superseded before that time."""
+        return self._with(self.publications, tuple(old for old in self.superseded if old.since >= before), self.held)
+
+    def _retire(self, tag: Tag, now: float) -> tuple[Superseded, ...]:
+        shown = self.publications.get(tag)
+        return self.superseded if shown is None else (*self.superseded, Superseded(shown, now))
+
+    def _with(
+        self,
+        publications: Mapping[Tag, Publication],
+        superseded: tuple[Superseded, ...],
+        held: frozenset[Tag],
+    ) -> Self:
+        shown = {item.descriptor.digest for item in publications.values()}
+        latest = {old.publication.descriptor.digest: old for old in superseded}
+        kept = tuple(old for digest, old in latest.items() if digest not in shown)
+        return replace(self, publications=publications, superseded=kept, held=held)
+
+    @classmethod
+    def parse(cls, repository: Repository, content: bytes) -> Self:
+        """Read an `index.json`; raise InvalidError where it is none."""
+        try:
+            value = msgspec.json.decode(content)
+            entries = [_read(repository, entry) for entry in value["manifests"]]
+            held = frozenset(Tag(tag) for tag in (value.get("annotations") or {}).get(_HELD, "").split())
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            msg = f"repository {repository}: index.json is damaged: {error!r}"
+            raise InvalidError(msg) from error
+        return cls(
+            repository,
+            {entry.reference.tag: entry for entry, since in entries if since is None},
+            tuple(Superseded(entry, since) for entry, since in entries if since is not None),
+            held,
+        )
+
+    def dump(self) -> bytes:
+        """Return the bytes of `index.json`."""
+        manifests = [_write(item) for _, item in sorted(self.publications.items())]
+        manifests += [_write(old.publication, old.since) for old in self.superseded]
+        value: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+        if self.held:
+            value["annotations"] = {_HELD: " ".join(sorted(tag.name for tag in self.held))}
+        return msgspec.json.format(msgspec.json.encode(value), indent=1)
+
+
+def _write(item: Publication, since: float | None = None) -> dict[str, Any]:
+    notes = {
+        _TAG if since is None else _OURS + "tag": item.reference.tag.name,
+        _OURS + "image.id": item.source.image_id,
+        _OURS + "image.digest": str(item.source.digest or ""),
+        _OURS + "name": item.name,
+        _OURS + "fidelity": str(item.fidelity),
+        _OURS + "size": str(item.size),
+        _OURS + "published": _time(item.published),
+    }
+    if item.requested:
+        notes[_OURS + "requested"] = "true"
+    if since is not None:
+        notes[_OURS + "superseded"] = _time(since)
+    return replace(item.descriptor, annotations=notes).to_json()
+
+
+def _read(repository: Repository, entry: Any) -> tuple[Publication, float | None]:
+    descriptor = Descriptor.from_json(entry)
+    notes = descriptor.annotations
+    digest = notes.get(_OURS + "image.digest")
+    since = notes.get(_OURS + "superseded")
+    tag = Tag(notes.get(_TAG) or notes.get(_OURS + "tag") or "")
+    publication = Publication(
+        reference=Reference(repository, tag),
+        descriptor=replace(descriptor, annotations={}),
+        source=Source(notes.get(_OURS + "image.id", ""), Digest.parse(digest) if digest else None),
+        fidelity=Fidelity(notes.get(_OURS + "fidelity", Fidelity.EXACT)),
+        name=notes.get(_OURS + "name", ""),
+        size=int(notes.get(_OURS + "size", descriptor.size)),
+        published=datetime.fromisoformat(notes.get(_OURS + "published", "1970-01-01T00:00:00Z")).timestamp(),
+        requested=_OURS + "requested" in notes,
+    )
+    return publication, None if since is None else datetime.fromisoformat(since).timestamp()
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,332 @@
+"""Writing a tree. One process at a time, held apart by the lock; every change is one rename."""
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from bridge.errors import InvalidError, NotPublishedError, TreeError
+from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
+from bridge.plan import Publication, Source
+from bridge.tree import disk
+from bridge.tree.index import Index
+from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
+from bridge.tree.reader import catalog
+
+log = logging.getLogger(__name__)
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep removed, or would remove. `freed` is in bytes."""
+
+    manifests: int = 0
+    blobs: int = 0
+    freed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a tree shows, and which references are held out of it."""
+
+    publications: Mapping[Reference, Publication]
+    held: frozenset[Reference]
+
+
+class Tree:
+    """The publisher's side of a tree. Every method blocks; none is safe beside another one.
+
+    Raises TreeError, and OSError with the path where the disk itself fails.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.paths = TreePaths(root.absolute())
+        self._lock = disk.Lock(self.paths.lock)
+        self._indexes: dict[Repository, Index] = {}
+
+    def __enter__(self) -> Self:
+        """Take the lock, empty staging, read every index and rebuild what is derived."""
+        try:
+            self._prepare()
+        except OSError as error:
+            self._lock.release()
+            msg = f"cannot use {error.filename or self.paths.root} as a tree: {error.strerror}"
+            raise TreeError(msg) from error
+        except TreeError:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _prepare(self) -> None:
+        disk.make_directory(self.paths.root)
+        check_version(self.paths, new=True)
+        self._lock.acquire()
+        if self.paths.staging.exists():
+            shutil.rmtree(self.paths.staging)
+        for directory in (self.paths.staging, self.paths.blobs, self.paths.repositories):
+            disk.make_directory(directory)
+        if not self.paths.version.exists():
+            content = msgspec.json.encode({"version": FORMAT_VERSION})
+            disk.write_atomically(self.paths.version, content, self.paths.staging)
+        for repository in repositories(self.paths):
+            self._indexes[repository] = self._read_or_heal(repository)
+            self._derive(repository)
+        self._derive_catalog()
+
+    def _read_or_heal(self, repository: Repository) -> Index:
+        """Read an index; a damaged one counts as empty, and the next pass publishes the repository anew."""
+        try:
+            return read_index(self.paths, repository)
+        except TreeError as error:
+            log.error("index is damaged, its repository is published anew error=%r", str(error))  # noqa: TRY400
+            return Index(repository)
+
+    @property
+    def shown(self) -> Shown:
+        """Everything that is shown now, and what is held."""
+        return _shown(self._indexes.values())
+
+    def find(self, source: Source) -> Publication | None:
+        """Return a publication of the same source, shown or superseded, whose bytes are in the tree."""
+        for index in self._indexes.values():
+            superseded = (old.publication for old in index.superseded)
+            for item in (*index.publications.values(), *superseded):
+                if item.source == source:
+                    return item
+        return None
+
+    def has(self, digest: Digest) -> bool:
+        """Say whether the tree holds the blob. What it holds was verified when it came in."""
+        return self.paths.blob(digest).exists()
+
+    def read(self, digest: Digest) -> bytes:
+        """Return the bytes of a blob that is a manifest or a config."""
+        return self.paths.blob(digest).read_bytes()
+
+    @contextlib.contextmanager
+    def stage(self) -> Iterator[Path]:
+        """Give a fresh directory on the tree's disk while the block runs, and remove it after."""
+        path = Path(tempfile.mkdtemp(prefix="", dir=self.paths.staging))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path)
+
+    def adopt(self, file: Path, digest: Digest) -> None:
+        """Move a verified file of a staging directory in as the blob `digest`. A second time does nothing."""
+        if not self.has(digest):
+            file.chmod(0o644)
+            file.rename(self.paths.blob(digest))
+
+    def publish(self, publication: Publication) -> None:
+        """Show the publication: link everything it references, then replace `index.json`.
+
+        Raises TreeError where the tree lacks a blob that the manifest references.
+        """
+        repository = publication.reference.repository
+        paths = self.paths.repository(repository)
+        disk.sync_directory(self.paths.blobs)
+        self._link(paths, closure(self.paths, publication.descriptor))
+        if not (paths.layout / "oci-layout").exists():
+            disk.write_atomically(paths.layout / "oci-layout", _LAYOUT, self.paths.staging)
+        index = self._index(repository).publish(publication, time.time())
+        self._write(index)
+        self._derive(repository)
+        self._derive_catalog()
+
+    def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
+        """Stop showing the reference; with `hold` keep it out until `release`.
+
+        Its bytes stay for pulls by digest until a sweep. Raises NotPublishedError where there is
+        nothing to withdraw or to hold.
+        """
+        index = self._index(reference.repository)
+        if reference.tag not in index.publications and not hold:
+            msg = f"{reference} is not published"
+            raise NotPublishedError(msg)
+        self._change(index.withdraw(reference.tag, time.time(), hold=hold))
+
+    def release(self, reference: Reference) -> None:
+        """Let a held reference be published again. Does nothing where it is not held."""
+        index = self._index(reference.repository)
+        if reference.tag in index.held:
+            self._change(index.release(reference.tag))
+
+    def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
+        """Remove what was superseded more than `grace` seconds ago, and blobs that nothing links any more."""
+        before = time.time() - grace
+        total = 0
+        for repository, index in list(self._indexes.items()):
+            kept = index.sweep(before)
+            total += len(index.superseded) - len(kept.superseded)
+            if not dry_run and (kept.superseded != index.superseded or not kept):
+                self._change(kept)
+            if not dry_run and kept:
+                self._unlink_unreferenced(repository, kept)
+        blobs, freed = self._sweep_blobs(before, dry_run=dry_run)
+        return Swept(total, blobs, freed)
+
+    def _index(self, repository: Repository) -> Index:
+        return self._indexes.get(repository) or Index(repository)
+
+    def _change(self, index: Index) -> None:
+        """Replace an index by one that shows less: first what is derived goes, then the truth."""
+        paths = self.paths.repository(index.repository)
+        self._indexes[index.repository] = index
+        if index:
+            disk.make_directory(paths.layout)
+            self._derive(index.repository)
+            self._derive_catalog()
+            self._write(index)
+        else:
+            del self._indexes[index.repository]
+            self._derive_catalog()
+            self._remove(paths)
+
+    def _write(self, index: Index) -> None:
+        path = self.paths.repository(index.repository).index
+        disk.write_atomically(path, index.dump(), self.paths.staging)
+        self._indexes[index.repository] = index
+
+    def _link(self, paths: RepositoryPaths, digests: Iterator[Digest]) -> None:
+        changed: set[Path] = set()
+        for digest in digests:
+            link = paths.blob(digest)
+            if not link.exists():
+                disk.make_directory(link.parent)
+                os.link(self.paths.blob(digest), link)
+                changed.add(link.parent)
+        for directory in changed:
+            disk.sync_directory(directory)
+
+    def _remove(self, paths: RepositoryPaths) -> None:
+        """Remove an empty repository, `index.json` first, and the directories above that it leaves empty."""
+        paths.index.unlink(missing_ok=True)
+        paths.tags.unlink(missing_ok=True)
+        shutil.rmtree(paths.layout)
+        directory = paths.root
+        while directory != self.paths.repositories and not any(disk.names(directory)):
+            directory.rmdir()
+            directory = directory.parent
+
+    def _derive(self, repository: Repository) -> None:
+        tags = sorted(tag.name for tag in self._index(repository).publications)
+        content = msgspec.json.encode({"name": repository.name, "tags": tags})
+        self._refresh(self.paths.repository(repository).tags, content)
+
+    def _derive_catalog(self) -> None:
+        names = [repository.name for repository, index in self._indexes.items() if index.publications]
+        self._refresh(self.paths.catalog, catalog(names))
+
+    def _refresh(self, path: Path, content: bytes) -> None:
+        """Write a derived file where it differs. It can be made again, so no disk has to be waited for."""
+        if not path.exists() or path.read_bytes() != content:
+            disk.write_atomically(path, content, self.paths.staging, durable=False)
+
+    def _unlink_unreferenced(self, repository: Repository, index: Index) -> None:
+        paths = self.paths.repository(repository)
+        referenced = {digest.hex for descriptor in index.descriptors for digest in closure(self.paths, descriptor)}
+        for algorithm in disk.names(paths.blobs):
+            for name in set(disk.names(paths.blobs / algorithm)) - referenced:
+                (paths.blobs / algorithm / name).unlink()
+
+    def _sweep_blobs(self, before: float, *, dry_run: bool) -> tuple[int, int]:
+        count = freed = 0
+        with os.scandir(self.paths.blobs) as entries:
+            for entry in entries:
+                status = entry.stat()
+                if status.st_nlink == 1 and status.st_mtime < before:
+                    count, freed = count + 1, freed + status.st_size
+                    if not dry_run:
+                        Path(entry.path).unlink()
+        return count, freed
+
+
+def check_version(paths: TreePaths, *, new: bool) -> None:
+    """Refuse a directory that is no tree of this format; with `new` an empty one will do.
+
+    Raises TreeError, which says what the directory is instead.
+    """
+    try:
+        version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
+    except FileNotFoundError:
+        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "repositories"}
+        if new and not strange:
+            return
+        found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"
+        msg = f"{paths.root} is no podbridge tree: {found} and no podbridge.json"
+        raise TreeError(msg) from None
+    except (msgspec.DecodeError, KeyError) as error:
+        msg = f"{paths.version} is damaged: {error}"
+        raise TreeError(msg) from error
+    if version != FORMAT_VERSION:
+        msg = f"{paths.root} has tree format {version}, and this podbridge knows {FORMAT_VERSION}: use a newer one"
+        raise TreeError(msg)
+
+
+def shown(root: Path) -> Shown:
+    """Read what a tree shows, without its lock; nothing where there is no tree yet. Raises TreeError."""
+    paths = TreePaths(root.absolute())
+    if not paths.version.exists():
+        return Shown({}, frozenset())
+    check_version(paths, new=False)
+    return _shown(read_index(paths, repository) for repository in repositories(paths))
+
+
+def _shown(indexes: Iterable[Index]) -> Shown:
+    publications: dict[Reference, Publication] = {}
+    held: set[Reference] = set()
+    for index in indexes:
+        publications |= {item.reference: item for item in index.publications.values()}
+        held |= {Reference(index.repository, tag) for tag in index.held}
+    return Shown(publications, frozenset(held))
+
+
+def repositories(paths: TreePaths) -> Iterator[Repository]:
+    """Yield every repository that the tree holds, found on the disk."""
+    for directory, below, _ in os.walk(paths.repositories):
+        if "_oci" in below and (Path(directory) / "_oci" / "index.json").exists():
+            yield Repository(str(Path(directory).relative_to(paths.repositories)))
+        below[:] = [name for name in below if not name.startswith("_")]
+
+
+def read_index(paths: TreePaths, repository: Repository) -> Index:
+    """Read the truth of a repository; raise TreeError where it is damaged."""
+    try:
+        return Index.parse(repository, paths.repository(repository).index.read_bytes())
+    except InvalidError as error:
+        raise TreeError(str(error)) from error
+
+
+def closure(paths: TreePaths, descriptor: Descriptor) -> Iterator[Digest]:
+    """Yield the digest of a manifest and of everything that it references, each once.
+
+    Raises TreeError where the tree lacks a blob: what is not whole is not shown.
+    """
+    seen: set[Digest] = set()
+    waiting = [descriptor]
+    while waiting:
+        item = waiting.pop()
+        if item.digest in seen:
+            continue
+        seen.add(item.digest)
+        path = paths.blob(item.digest)
+        if not path.exists():
+            msg = f"the tree lacks blob {item.digest}"
+            raise TreeError(msg)
+        yield item.digest
+        if item.is_manifest:
+            waiting.extend(Manifest.parse(path.read_bytes()).references)

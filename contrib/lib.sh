@@ -25,13 +25,15 @@ want() {
 want_podman() {
     # Whoever has a podman has chosen what goes with it. A new one gets what a plain `podman build` needs: a RUN has no
     # network without netavark and iptables, and without the storage.conf of containers-storage Debian's podman keeps a
-    # whole copy of every layer (vfs) for a user who is not root. Not all that Debian recommends: that includes systemd.
+    # whole copy of every layer (vfs) for a user who is not root.
     have podman || want "to build and keep images" podman crun netavark aardvark-dns iptables catatonit containers-storage
     have skopeo || want "to read docker-format images" skopeo
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || ! have apt-get || want "to trust registries" ca-certificates
     if ((EUID)) && ! { have newuidmap && { have slirp4netns || have pasta; }; }; then
         # podman 4 takes slirp4netns, podman 5 passt; the kernel's own overlay serves most file systems, not all.
         want "for podman without root" uidmap slirp4netns passt fuse-overlayfs
+        # Without the user's own bus podman warns at every call. Where systemd does not run, this would bring it along.
+        [[ ! -d /run/systemd/system ]] || want "for its control groups" dbus-user-session
     fi
 }
 

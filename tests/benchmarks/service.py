@@ -72,8 +72,8 @@ class Podbridge:
         Raises:
             RuntimeError: it does not.
         """
-        repositories = self.tree / "repositories"
-        published = {path.name: _image_id(path / "_oci") for path in repositories.iterdir()}
+        layouts = (self.tree / "repositories").glob("*/_oci")
+        published = {layout.parent.name: _image_id(layout) for layout in layouts}
         if published != images:
             message = f"published {published}, not {images}"
             raise RuntimeError(message)

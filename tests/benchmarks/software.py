@@ -27,7 +27,7 @@ class Software:
         """
         directory.mkdir(parents=True)
         for number, path in enumerate(self._files):
-            copy = directory / f"{number:05}{path.suffix}"
+            copy = directory / f"{number:05}{Path(path).suffix}"
             shutil.copyfile(path, copy)
             size -= copy.stat().st_size
             if size <= 0:
@@ -37,14 +37,14 @@ class Software:
         raise RuntimeError(message)
 
 
-def _files() -> Iterator[Path]:
+def _files() -> Iterator[str]:
     for source in SOURCES:
         for directory, _, names in os.walk(source):
             for name in names:
-                status = (path := Path(directory, name)).lstat()
+                status = os.lstat(path := f"{directory}/{name}")
                 if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= LARGEST:
                     yield path
 
 
-def _shuffled(path: Path) -> bytes:
-    return hashlib.sha256(bytes(path)).digest()
+def _shuffled(path: str) -> bytes:
+    return hashlib.sha256(os.fsencode(path)).digest()

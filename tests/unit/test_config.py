@@ -25,7 +25,7 @@ def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     example = text.split("```yaml\n", 1)[1].split("```", 1)[0]
     found = load(tmp_path, example).config
-    assert found.publish[0].match == "localhost/*"
+    assert found.publish[0].match == "localhost/team-*"
     assert found.publish[-1].skip
 
 

@@ -4,6 +4,7 @@ A wrong file is refused with its name, the line and the key; nothing is guessed.
 """
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ import msgspec
 import yaml
 
 from bridge.errors import ConfigError
+from bridge.plan import Keep
 from bridge.policy import Rule
 
 _LAST_PORT = 65535
@@ -38,6 +40,33 @@ class Seconds(float):
             if self >= factor and self % factor == 0:
                 return f"{int(self // factor)}{unit}"
         return f"{float(self):g}s"
+
+
+class Percent(float):
+    """A fraction. In YAML a percentage: `50%`."""
+
+    @classmethod
+    def parse(cls, text: object) -> "Percent":
+        """Read `50%` and the like; raise ValueError for anything else."""
+        match = re.fullmatch(r"(\d{1,3})\s*%", str(text))
+        if match is None or int(match[1]) > 100:
+            msg = f"Expected a percentage such as 50%, got {text!r}"
+            raise ValueError(msg)
+        return cls(int(match[1]) / 100)
+
+    def __str__(self) -> str:
+        return f"{self:.0%}"
+
+
+def parse_keep(value: object) -> Keep:
+    """Read `true` (for good), `false` (not at all), or a duration; raise ValueError for anything else."""
+    if isinstance(value, bool):
+        return Keep(math.inf if value else 0)
+    try:
+        return Keep(Seconds.parse(value))
+    except ValueError:
+        msg = f"Expected true, false or a duration such as 7d, got {value!r}"
+        raise ValueError(msg) from None
 
 
 class Address(str):
@@ -88,7 +117,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration.
 
     `resync` is the longest time between two full looks; `grace` is how long superseded blobs stay for
-    pulls under way.
+    pulls under way; `keep` is whether a publication outlives its image; `max_withdraw` is the part of
+    all publications beyond which one pass does not withdraw by itself.
     """
 
     podman: PodmanConfig = PodmanConfig()
@@ -96,6 +126,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
     publish: tuple[Rule, ...] = ()
+    keep: Keep = Keep(0)
+    max_withdraw: Percent = Percent(0.5)
     resync: Seconds = Seconds(300)
     grace: Seconds = Seconds(3600)
 
@@ -109,7 +141,7 @@ class Loaded:
 
     def values(self) -> Iterator[tuple[str, Any, str]]:
         """Yield (dotted key, value, origin) of every setting."""
-        for key, value in _leaves(msgspec.to_builtins(self.config, enc_hook=str, str_keys=True), ""):
+        for key, value in _leaves(msgspec.to_builtins(self.config, enc_hook=_encode, str_keys=True), ""):
             yield key, value, self.origins.get(key, "default")
 
 
@@ -170,8 +202,16 @@ def load(file: Path | None = None, flags: Mapping[str, str | None] | None = None
     return Loaded(config, origins)
 
 
+def _encode(value: object) -> object:
+    if isinstance(value, Keep):
+        return {0: False, math.inf: True}.get(value, str(Seconds(value)))
+    return str(value)
+
+
 def _decode(kind: type, value: object) -> object:
-    if kind is Seconds or kind is Address:
+    if kind is Keep:
+        return parse_keep(value)
+    if kind is Seconds or kind is Address or kind is Percent:
         return kind.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()

@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 from bridge.errors import ImageUnknownError, InvalidError, PodmanError, UnreachableError
-from bridge.oci import Digest
+from bridge.oci import DOCKER_LIST, Digest
 from bridge.plan import Image
 
 _BASE = "http://podman/v4.0.0/libpod"
@@ -186,17 +186,25 @@ def _problem(status: int, content: bytes) -> PodmanError:
     return PodmanError(f"podman answered {status}: {message}")
 
 
+_EMPTY_LIST = Digest.of(msgspec.json.encode({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": None}))
+"""What podman 4 shows as the digest of every manifest list: that of the list when it was made, empty. The
+current one stands beside it in RepoDigests, and changes with every edit (measured, 4.3.1)."""
+
+
 def _image(entry: Mapping[str, Any]) -> Image:
-    digest = entry.get("Digest")
+    digest = Digest.parse(entry["Digest"]) if entry.get("Digest") else None
+    digests = frozenset(Digest.parse(text.rpartition("@")[2]) for text in entry.get("RepoDigests") or ())
+    is_list = bool(entry.get("IsManifestList")) or digest == _EMPTY_LIST
+    if digest == _EMPTY_LIST:
+        digests -= {_EMPTY_LIST}
+        digest = min(digests, default=digest)
     return Image(
-        id=_image_id(entry["Id"]),
+        id=Digest.parse(f"sha256:{entry['Id']}").hex,
         names=tuple(entry.get("RepoTags") or ()),
-        digest=Digest.parse(digest) if digest else None,
+        digest=digest,
+        digests=digests,
+        is_list=is_list,
         labels=entry.get("Labels") or {},
         size=int(entry.get("Size") or 0),
         created=int(entry.get("Created") or 0),
     )
-
-
-def _image_id(text: str) -> str:
-    return Digest.parse(f"sha256:{text}").hex

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from bridge.plan import Fidelity, Image
 from bridge.podman import raw
 from bridge.podman.client import Inspected, Podman
 from bridge.podman.save import Commands
+from bridge.publish import lists
 from bridge.publish.manifests import Layer, choose
 from bridge.tree import disk
 from bridge.tree.publisher import Tree
@@ -96,13 +97,35 @@ class Exporter:
         return None if self._job is None else self._job.progress()
 
     @contextlib.asynccontextmanager
-    async def export(self, image: Image) -> AsyncIterator[Exported]:
+    async def export(self, image: Image, store: Iterable[Image] = ()) -> AsyncIterator[Exported]:
         """Have all blobs of `image` in the tree while the block runs, which then publishes it.
 
-        Only layers that the tree lacks are read. When it is cancelled, podman is killed; staging is
-        gone in every case. Raises ImageUnknownError, PodmanError, ExportError or OSError, and then
-        nothing of the image is visible.
+        `store` is where the members of a manifest list are looked for. Only layers that the tree lacks
+        are read. When it is cancelled, podman is killed; staging is gone in every case. Raises
+        ImageUnknownError, PodmanError, ExportError or OSError, and then nothing of the image is visible.
         """
+        async with self._list(image, store) if image.is_list else self._image(image) as exported:
+            yield exported
+
+    @contextlib.asynccontextmanager
+    async def _list(self, image: Image, store: Iterable[Image]) -> AsyncIterator[Exported]:
+        """Export every member by itself, so that known layers are not read, then take the index in.
+
+        `podman manifest push --all` reads every layer of every member, and fails where a member has
+        lost the name by which it was added.
+        """
+        content = await raw.index(await self._podman.store(), image.id)
+        async with contextlib.AsyncExitStack() as stack:
+            for member in lists.members(content, image, store):
+                exported = await stack.enter_async_context(self.export(member.image, store))
+                lists.require_exact(member, exported.descriptor.digest)
+            directory = await stack.enter_async_context(self._staged())
+            await asyncio.to_thread(self._adopt_bytes, directory, content)
+            index = Descriptor(Manifest.parse(content).media_type, Digest.of(content), len(content))
+            yield Exported(index, Fidelity.EXACT, await asyncio.to_thread(self._tree.size, index))
+
+    @contextlib.asynccontextmanager
+    async def _image(self, image: Image) -> AsyncIterator[Exported]:
         inspected = await self._podman.inspect(image.id)
         async with self._staged() as directory:
             self._job = job = await asyncio.to_thread(self._prepare, image, inspected, directory)
@@ -165,13 +188,14 @@ class Exporter:
             raise ExportError(msg)
         for digest in job.missing:
             self._tree.adopt(job.blob(digest), digest)
-        for blob in (config, content):
-            file = job.directory / "blob"
-            disk.write_atomically(file, blob, job.scratch)
-            self._tree.adopt(file, Digest.of(blob))
-        manifest = Manifest.parse(content)
-        descriptor = Descriptor(manifest.media_type, Digest.of(content), len(content))
-        return Exported(descriptor, fidelity, len(content) + sum(item.size for item in manifest.references))
+        self._adopt_bytes(job.directory, config)
+        self._adopt_bytes(job.directory, content)
+        descriptor = Descriptor(Manifest.parse(content).media_type, Digest.of(content), len(content))
+        return Exported(descriptor, fidelity, self._tree.size(descriptor))
+
+    def _adopt_bytes(self, directory: Path, content: bytes) -> None:
+        disk.write_atomically(directory / "blob", content, directory)
+        self._tree.adopt(directory / "blob", Digest.of(content))
 
     def _verify_layers(self, job: _Job) -> list[Layer]:
         sizes = {digest: self._verify(job, digest) for digest in set(job.inspected.diff_ids)}

@@ -10,12 +10,13 @@ import contextlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.conditions import Conditions, Kind
 from bridge.errors import BridgeError, PodmanError, TreeError
 from bridge.oci import Reference
-from bridge.plan import Image, Publication, Target, make_plan
+from bridge.plan import Image, Plan, Publication, Shown, Target, is_mass_withdrawal, make_plan
 from bridge.podman.client import Podman
 from bridge.policy import Policy, Wanted
 from bridge.publish.export import Exported, Exporter
@@ -31,11 +32,16 @@ LONGEST_BLIND = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """How long, in seconds, until a full look without a poke, and until superseded blobs are swept."""
+class Bounds:
+    """What a reconciler keeps to.
+
+    `resync` is the time until a full look without a poke, `grace` until superseded blobs are swept, both
+    in seconds. `max_withdraw` is the fraction of all publications beyond which a pass withdraws nothing.
+    """
 
     resync: float = 300
     grace: float = 3600
+    max_withdraw: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +53,14 @@ class Parts:
     tree: Tree
     policy: Policy
     conditions: Conditions
-    timing: Timing = Timing()
+    bounds: Bounds = Bounds()
 
 
 class Reconciler:
     """Keeps one tree in step with one store.
 
     `ready` is set when the first pass, exports included, is through. `images`, `wanted`, `queue`,
-    `shown` and `failures` are what the last pass left, for others to read.
+    `held_back`, `shown` and `failures` are what the last pass left, for others to read.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -62,6 +68,7 @@ class Reconciler:
         self.images: tuple[Image, ...] = ()
         self.wanted = Wanted()
         self.queue: tuple[Target, ...] = ()
+        self.held_back: tuple[Reference, ...] = ()
         self.last_look: float | None = None
         self.ready = asyncio.Event()
         self.parts = parts
@@ -87,28 +94,29 @@ class Reconciler:
             while True:
                 self._poked.clear()
                 await self.look()
-                if time.monotonic() - swept > self.parts.timing.resync:
+                if time.monotonic() - swept > self.parts.bounds.resync:
                     await self.sweep()
                     swept = time.monotonic()
                 await self._wait()
 
-    async def once(self) -> None:
+    async def once(self, *, prune: bool = False) -> None:
         """Do one whole pass, exports included. Raises PodmanError where the store cannot be listed."""
-        if not await self.look():
+        if not await self.look(prune=prune):
             raise PodmanError(self.parts.conditions[Kind.PODMAN_REACHABLE].message)
         for target in self.queue:
             await self.publish(target)
         await self.sweep()
 
-    async def look(self) -> bool:
+    async def look(self, *, prune: bool = False) -> bool:
         """List the store and act on the difference. Return False, and change nothing, where that fails.
 
-        Two looks never overlap: a second caller waits for the first.
+        With `prune` also a mass withdrawal is let through. Two looks never overlap: a second caller
+        waits for the first.
         """
         async with self._looking:
-            return await self._look()
+            return await self._look(prune=prune)
 
-    async def _look(self) -> bool:
+    async def _look(self, *, prune: bool) -> bool:
         begun = time.monotonic()
         conditions = self.parts.conditions
         try:
@@ -121,7 +129,7 @@ class Reconciler:
         self._listing = time.monotonic() - begun
         conditions.confirm(Kind.PODMAN_REACHABLE)
         async with self._writing:
-            await self._apply(images)
+            await self._apply(images, prune=prune)
         self.last_look = time.time()
         self._settle()
         return True
@@ -137,7 +145,7 @@ class Reconciler:
                 if known is not None:
                     await self._show_wanted(target, known)
                 else:
-                    async with self.parts.exporter.export(target.image) as exported:
+                    async with self.parts.exporter.export(target.image, self.images) as exported:
                         await self._show_wanted(target, exported)
         except (BridgeError, OSError) as error:
             await self._explain(target, error)
@@ -165,27 +173,31 @@ class Reconciler:
     async def sweep(self, *, dry_run: bool = False) -> Swept:
         """Remove from the tree what has been superseded for longer than the grace period."""
         async with self._writing:
-            return await asyncio.to_thread(self.parts.tree.sweep, self.parts.timing.grace, dry_run=dry_run)
+            return await asyncio.to_thread(self.parts.tree.sweep, self.parts.bounds.grace, dry_run=dry_run)
 
-    async def _apply(self, images: tuple[Image, ...]) -> None:
+    async def _apply(self, images: tuple[Image, ...], *, prune: bool) -> None:
         tree = self.parts.tree
         wanted = self.parts.policy.wanted(images)
         shown = tree.shown
-        plan = make_plan(wanted.targets, shown.publications, images, shown.held)
+        plan = make_plan(wanted.targets, shown, images, time.time())
         self._tell(wanted)
+        changed = images != self.images
         self.images, self.wanted = images, wanted
         self.failures.keep(wanted.targets.keys())
         queue = []
         for target in plan.publish:
-            if self.failures.waits(target):
-                continue
+            if self.failures.waits(target) and not (changed and target.image.is_list):
+                continue  # a list may fail for a member that has just come
             known = tree.find(target.image.source)
             if known is None:
                 queue.append(target)
             else:
                 await self._quickly(target, known)
-        for reference in plan.withdraw:
-            await self._drop(reference)
+        for reference in plan.orphan:
+            await self._quietly(tree.orphan, reference)
+        for reference in self._let_through(plan, shown, prune=prune):
+            if await self._quietly(tree.withdraw, reference):
+                log.info("withdrawn reference=%s", reference)
         self.queue = tuple(queue)
         self._remember()
         self._queued.set()
@@ -196,13 +208,28 @@ class Reconciler:
         except (BridgeError, OSError) as error:
             await self._explain(target, error)
 
-    async def _drop(self, reference: Reference) -> None:
+    def _let_through(self, plan: Plan, shown: Shown, *, prune: bool) -> tuple[Reference, ...]:
+        """Return what a plan withdraws; nothing where that is a mass withdrawal that nobody asked for."""
+        if prune or not is_mass_withdrawal(plan, shown, self.parts.bounds.max_withdraw):
+            self.held_back = ()
+            return plan.withdraw
+        if not self.held_back:
+            log.error(
+                "mass withdrawal held back, is podman's store there? `podbridge resync --prune` lets it through "
+                "withdraw=%d published=%d",
+                len(plan.withdraw), len(shown.publications),
+            )  # fmt: skip
+        self.held_back = plan.withdraw
+        return ()
+
+    async def _quietly(self, write: Callable[[Reference], None], reference: Reference) -> bool:
+        """Write to the tree; a failure is told as a condition, and the next pass tries again."""
         try:
-            await asyncio.to_thread(self.parts.tree.withdraw, reference)
+            await asyncio.to_thread(write, reference)
         except (BridgeError, OSError) as error:
-            self.parts.conditions.deny(Kind.TREE_WRITABLE, "WithdrawFailed", f"{reference}: {words(error)}")
-        else:
-            log.info("withdrawn reference=%s", reference)
+            self.parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", f"{reference}: {words(error)}")
+            return False
+        return True
 
     async def _find(self, target: Target) -> Exported | None:
         async with self._writing:
@@ -225,6 +252,8 @@ class Reconciler:
             exported.size,
             time.time(),
             target.requested,
+            target.image.digests,
+            target.keep,
         )
         await asyncio.to_thread(self.parts.tree.publish, publication)
         self.parts.conditions.confirm(Kind.TREE_WRITABLE)
@@ -259,7 +288,7 @@ class Reconciler:
 
     async def _wait(self) -> None:
         """Wait for a poke or for the time of the next look, then for the ringing to end."""
-        times = [self.parts.timing.resync]
+        times = [self.parts.bounds.resync]
         if self._failed_looks:
             times.append(min(retry_delay(self._failed_looks), LONGEST_BLIND))
         retry = self.failures.next_retry()
@@ -275,7 +304,10 @@ class Reconciler:
         conditions = self.parts.conditions
         if self.last_look is None or self.queue:
             return
-        if failing := len(self.failures):
+        if self.held_back:
+            message = f"{len(self.held_back)} withdrawals are held back; `podbridge resync --prune` lets them through"
+            conditions.deny(Kind.SYNCED, "MassWithdrawal", message)
+        elif failing := len(self.failures):
             conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published; see `podbridge status`")
         else:
             conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published")

@@ -53,6 +53,7 @@ class Steering:
                 "pending": len(reconciler.queue),
                 "failed": len(failures),
                 "held": len(reconciler.shown.held),
+                "heldBack": len(reconciler.held_back),
             },
             last_look=reconciler.last_look,
             export=None if export is None else views.export(export),
@@ -99,10 +100,10 @@ class Steering:
             raise ControlError(msg)
         await self.reconciler.withdraw(reference, hold=hold)
 
-    async def resync(self) -> Status:
-        """Look at everything now, also at what failed and waits."""
+    async def resync(self, *, prune: bool) -> Status:
+        """Look at everything now, also at what failed and waits; `prune` lets a mass withdrawal through."""
         self.reconciler.failures.clear()
-        if not await self.reconciler.look():
+        if not await self.reconciler.look(prune=prune):
             raise UnreachableError(self._blind)
         return self.status()
 
@@ -121,7 +122,7 @@ class Steering:
         ]
         decisions = [_decision(self.reconciler.parts.policy.decide(name, found), shown) for name in found.names]
         if requested:
-            decisions.append(DecisionView("", "request", "published by hand", requested))
+            decisions.append(DecisionView("", "", ["published by hand"], requested))
         return Explanation(found.id, str(found.digest or ""), decisions, message)
 
     @property
@@ -166,7 +167,7 @@ def _decision(decision: Decision, shown: dict[str, PublicationView]) -> Decision
         shown.get(str(reference), PublicationView(reference=str(reference), state="Pending"))
         for reference in decision.references
     ]
-    return DecisionView(decision.name, decision.rule, decision.reason, found)
+    return DecisionView(decision.name, decision.reason, list(decision.trace), found)
 
 
 def _spellings(text: str) -> list[str]:

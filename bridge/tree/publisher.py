@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,7 +15,7 @@ import msgspec
 
 from bridge.errors import InvalidError, NotPublishedError, TreeError
 from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
-from bridge.plan import Publication, Source
+from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
@@ -33,14 +33,6 @@ class Swept:
     manifests: int = 0
     blobs: int = 0
     freed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a tree shows, and which references are held out of it."""
-
-    publications: Mapping[Reference, Publication]
-    held: frozenset[Reference]
 
 
 class Tree:
@@ -112,9 +104,12 @@ class Tree:
         """Say whether the tree holds the blob. What it holds was verified when it came in."""
         return self.paths.blob(digest).exists()
 
-    def read(self, digest: Digest) -> bytes:
-        """Return the bytes of a blob that is a manifest or a config."""
-        return self.paths.blob(digest).read_bytes()
+    def size(self, descriptor: Descriptor) -> int:
+        """Return the bytes of a manifest and everything it references, each blob once.
+
+        Raises TreeError where the tree lacks a part of it.
+        """
+        return sum(self.paths.blob(digest).stat().st_size for digest in closure(self.paths, descriptor))
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
@@ -158,6 +153,10 @@ class Tree:
             msg = f"{reference} is not published"
             raise NotPublishedError(msg)
         self._change(index.withdraw(reference.tag, time.time(), hold=hold))
+
+    def orphan(self, reference: Reference) -> None:
+        """Note that a publication is kept although its image has gone."""
+        self._write(self._index(reference.repository).orphan(reference.tag, time.time()))
 
     def release(self, reference: Reference) -> None:
         """Let a held reference be published again. Does nothing where it is not held."""

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from bridge.errors import ConfigError
-from bridge.plan import Keep
+from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
 
 _LAST_PORT = 65535
@@ -126,7 +126,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
     publish: tuple[Rule, ...] = ()
-    keep: Keep = Keep(0)
+    keep: Keep = NOT_KEPT
     max_withdraw: Percent = Percent(0.5)
     resync: Seconds = Seconds(300)
     grace: Seconds = Seconds(3600)

@@ -56,12 +56,15 @@ class Fidelity(StrEnum):
 _REASONS = {
     Fidelity.EXACT: "podman's own manifest",
     Fidelity.CORRECTED: "podman labels its plain layers as compressed; the media types were corrected",
-    Fidelity.REBUILT: "podman's manifest names compressed blobs that its store no longer has; the layers are the same, plain",
+    Fidelity.REBUILT: "podman's manifest names compressed blobs that its store no longer has; the layers are plain",
 }
 
 
 class Keep(float):
     """How long, in seconds, a publication stays after its image has gone: 0 not at all, inf for good."""
+
+
+NOT_KEPT = Keep(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Publication:
     published: float
     requested: bool = False
     origins: frozenset[Digest] = frozenset()
-    keep: Keep = Keep(0)
+    keep: Keep = NOT_KEPT
     gone: float | None = None
 
 
@@ -94,7 +97,7 @@ class Target:
     image: Image
     name: str
     requested: bool = False
-    keep: Keep = Keep(0)
+    keep: Keep = NOT_KEPT
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import msgspec
 
 from bridge.errors import InvalidError
 from bridge.oci import Reference
-from bridge.plan import Image, Keep, Target
+from bridge.plan import NOT_KEPT, Image, Keep, Target
 
 _TEMPLATE_FIELD = re.compile(r"host|path|name|tag|id|label\[.+\]")
 _NAME = re.compile(r"(?P<host>[^/]+)/(?P<path>[^@]+):(?P<tag>[^:/@]+)")
@@ -91,7 +91,7 @@ class Decision:
     references: tuple[Reference, ...] = ()
     reason: str = ""
     refused: bool = False
-    keep: Keep = Keep(0)
+    keep: Keep = NOT_KEPT
     by_label: bool = False
     trace: tuple[str, ...] = ()
 
@@ -124,7 +124,7 @@ class Policy:
 
     rules: tuple[Rule, ...] = ()
     own: frozenset[str] = frozenset()
-    keep: Keep = Keep(0)
+    keep: Keep = NOT_KEPT
 
     def decide(self, name: str, image: Image) -> Decision:
         """Say what becomes of `name`: the first rule that matches decides, then the image's labels."""

@@ -91,7 +91,7 @@ def _ask_service(context: click.Context, values: dict[str, Any]) -> "list[Public
 
 def _read_tree(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
     from bridge.service import views
-    from bridge.tree.publisher import shown
+    from bridge.tree.contents import shown
 
     tree = shown(options.load(context, values).config.tree)
     return [views.published(publication) for _, publication in sorted(tree.publications.items())]

@@ -133,7 +133,7 @@ async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
 
 async def _dry_run(config: "Config", json_output: bool) -> int:
     from bridge.service import parts
-    from bridge.tree.publisher import shown
+    from bridge.tree.contents import shown
 
     parts.require_podman(config)
     async with parts.connected(config) as podman:

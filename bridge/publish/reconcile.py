@@ -10,17 +10,17 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.conditions import Conditions, Kind
 from bridge.errors import BridgeError, PodmanError, TreeError
 from bridge.oci import Reference
-from bridge.plan import Image, Plan, Publication, Shown, Target, is_mass_withdrawal, make_plan
+from bridge.plan import Image, Plan, Shown, Target, is_mass_withdrawal, make_plan
 from bridge.podman.client import Podman
 from bridge.policy import Policy, Wanted
 from bridge.publish.export import Exported, Exporter
 from bridge.publish.failures import Failures, retry_delay, words
+from bridge.publish.writer import TreeWriter
 from bridge.tree.publisher import Swept, Tree
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,10 @@ class Reconciler:
         self.ready = asyncio.Event()
         self.parts = parts
         self._remember()
+        self._writer = TreeWriter(parts.tree, parts.conditions)
         self._poked = asyncio.Event()
         self._queued = asyncio.Event()
         self._looking = asyncio.Lock()
-        self._writing = asyncio.Lock()
         self._exporting = asyncio.Lock()
         self._failed_looks = 0
         self._listing = 0.0
@@ -95,7 +95,7 @@ class Reconciler:
                 self._poked.clear()
                 await self.look()
                 if time.monotonic() - swept > self.parts.bounds.resync:
-                    await self.sweep()
+                    await self._sweep_quietly()
                     swept = time.monotonic()
                 await self._wait()
 
@@ -105,7 +105,7 @@ class Reconciler:
             raise PodmanError(self.parts.conditions[Kind.PODMAN_REACHABLE].message)
         for target in self.queue:
             await self.publish(target)
-        await self.sweep()
+        await self._sweep_quietly()
 
     async def look(self, *, prune: bool = False) -> bool:
         """List the store and act on the difference. Return False, and change nothing, where that fails.
@@ -128,7 +128,7 @@ class Reconciler:
         self._failed_looks = 0
         self._listing = time.monotonic() - begun
         conditions.confirm(Kind.PODMAN_REACHABLE)
-        async with self._writing:
+        async with self._writer.turn:
             await self._apply(images, prune=prune)
         self.last_look = time.time()
         self._settle()
@@ -141,7 +141,7 @@ class Reconciler:
         """
         try:
             async with self._exporting:
-                known = await self._find(target)
+                known = self._writer.known(target)
                 if known is not None:
                     await self._show_wanted(target, known)
                 else:
@@ -151,29 +151,34 @@ class Reconciler:
             await self._explain(target, error)
             return False
         finally:
-            self.queue = tuple(item for item in self.queue if item.reference != target.reference)
+            self.queue = tuple(item for item in self.queue if item != target)
             self._remember()
             self._settle()
         return True
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Take a reference out of the tree; raise TreeError or OSError where that fails."""
-        async with self._writing:
-            await asyncio.to_thread(self.parts.tree.withdraw, reference, hold=hold)
+        async with self._writer.turn:
+            await self._writer.withdraw(reference, hold=hold)
             self._remember()
-        log.info("withdrawn reference=%s held=%s", reference, hold)
 
     async def release(self, reference: Reference) -> None:
         """Let a held reference be published again."""
-        async with self._writing:
+        async with self._writer.turn:
             await asyncio.to_thread(self.parts.tree.release, reference)
             self._remember()
         self.failures.forget(reference)
 
     async def sweep(self, *, dry_run: bool = False) -> Swept:
         """Remove from the tree what has been superseded for longer than the grace period."""
-        async with self._writing:
-            return await asyncio.to_thread(self.parts.tree.sweep, self.parts.bounds.grace, dry_run=dry_run)
+        async with self._writer.turn:
+            return await self._writer.sweep(self.parts.bounds.grace, dry_run=dry_run)
+
+    async def _sweep_quietly(self) -> None:
+        try:
+            await self.sweep()
+        except (BridgeError, OSError) as error:
+            self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
 
     async def _apply(self, images: tuple[Image, ...], *, prune: bool) -> None:
         tree = self.parts.tree
@@ -188,23 +193,24 @@ class Reconciler:
         for target in plan.publish:
             if self.failures.waits(target) and not (changed and target.image.is_list):
                 continue  # a list may fail for a member that has just come
-            known = tree.find(target.image.source)
+            known = self._writer.known(target)
             if known is None:
                 queue.append(target)
             else:
                 await self._quickly(target, known)
         for reference in plan.orphan:
-            await self._quietly(tree.orphan, reference)
+            await self._writer.quietly(tree.orphan, reference)
         for reference in self._let_through(plan, shown, prune=prune):
-            if await self._quietly(tree.withdraw, reference):
+            if await self._writer.quietly(tree.withdraw, reference):
                 log.info("withdrawn reference=%s", reference)
         self.queue = tuple(queue)
         self._remember()
         self._queued.set()
 
-    async def _quickly(self, target: Target, known: Publication) -> None:
+    async def _quickly(self, target: Target, known: Exported) -> None:
         try:
-            await self._show(target, Exported(known.descriptor, known.fidelity, known.size))
+            await self._writer.show(target, known)
+            self.failures.forget(target.reference)
         except (BridgeError, OSError) as error:
             await self._explain(target, error)
 
@@ -222,46 +228,12 @@ class Reconciler:
         self.held_back = plan.withdraw
         return ()
 
-    async def _quietly(self, write: Callable[[Reference], None], reference: Reference) -> bool:
-        """Write to the tree; a failure is told as a condition, and the next pass tries again."""
-        try:
-            await asyncio.to_thread(write, reference)
-        except (BridgeError, OSError) as error:
-            self.parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", f"{reference}: {words(error)}")
-            return False
-        return True
-
-    async def _find(self, target: Target) -> Exported | None:
-        async with self._writing:
-            known = self.parts.tree.find(target.image.source)
-        return None if known is None else Exported(known.descriptor, known.fidelity, known.size)
-
     async def _show_wanted(self, target: Target, exported: Exported) -> None:
-        async with self._writing:
+        async with self._writer.turn:
             now = self.wanted.targets.get(target.reference)
             if target.requested or (now is not None and now.image.source == target.image.source):
-                await self._show(target, exported)
-
-    async def _show(self, target: Target, exported: Exported) -> None:
-        publication = Publication(
-            target.reference,
-            exported.descriptor,
-            target.image.source,
-            exported.fidelity,
-            target.name,
-            exported.size,
-            time.time(),
-            target.requested,
-            target.image.digests,
-            target.keep,
-        )
-        await asyncio.to_thread(self.parts.tree.publish, publication)
-        self.parts.conditions.confirm(Kind.TREE_WRITABLE)
-        self.failures.forget(target.reference)
-        log.info(
-            "published reference=%s digest=%s fidelity=%s image=%s bytes=%d",
-            target.reference, exported.descriptor.digest, exported.fidelity, target.image.id[:12], exported.size,
-        )  # fmt: skip
+                await self._writer.show(target, exported)
+                self.failures.forget(target.reference)
 
     async def _explain(self, target: Target, error: Exception) -> None:
         """Note a failure, unless the image has left the store meanwhile: then the next pass settles it."""

@@ -81,12 +81,13 @@ class Steering:
             await self.reconciler.release(target.reference)
             await self.reconciler.publish(target)
         shown = {view.reference: view for view in self.publications()}
-        results = [shown[str(target.reference)] for target in targets if str(target.reference) in shown]
-        for view in results:
-            if view.state == "Failed":
-                msg = f"{view.reference} cannot be published: {view.message}"
+        results = [shown.get(str(target.reference)) for target in targets]
+        for view, target in zip(results, targets, strict=True):
+            if view is None or view.state != "Published":
+                why = view.message if view is not None else "its image has left podman's store"
+                msg = f"{target.reference} is not published: {why}"
                 raise ControlError(msg)
-        return results
+        return [view for view in results if view is not None]
 
     async def withdraw(self, reference: Reference, *, hold: bool) -> None:
         """Take a publication out of the tree; with `hold` it stays out until it is published by hand."""

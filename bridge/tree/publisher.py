@@ -6,17 +6,18 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from bridge.errors import InvalidError, NotPublishedError, TreeError
-from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
+from bridge.errors import NotPublishedError, TreeError
+from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
+from bridge.tree.contents import check_version, closure, read_index, repositories, showing
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
@@ -36,7 +37,7 @@ class Swept:
 
 
 class Tree:
-    """The publisher's side of a tree. Every method blocks; none is safe beside another one.
+    """The publisher's side of a tree. Every method blocks; no write is safe beside another one.
 
     Raises TreeError, and OSError with the path where the disk itself fails.
     """
@@ -89,11 +90,11 @@ class Tree:
     @property
     def shown(self) -> Shown:
         """Everything that is shown now, and what is held."""
-        return _shown(self._indexes.values())
+        return showing(list(self._indexes.values()))
 
     def find(self, source: Source) -> Publication | None:
         """Return a publication of the same source, shown or superseded, whose bytes are in the tree."""
-        for index in self._indexes.values():
+        for index in list(self._indexes.values()):
             superseded = (old.publication for old in index.superseded)
             for item in (*index.publications.values(), *superseded):
                 if item.source == source:
@@ -252,80 +253,3 @@ class Tree:
                     if not dry_run:
                         Path(entry.path).unlink()
         return count, freed
-
-
-def check_version(paths: TreePaths, *, new: bool) -> None:
-    """Refuse a directory that is no tree of this format; with `new` an empty one will do.
-
-    Raises TreeError, which says what the directory is instead.
-    """
-    try:
-        version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
-    except FileNotFoundError:
-        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "repositories"}
-        if new and not strange:
-            return
-        found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"
-        msg = f"{paths.root} is no podbridge tree: {found} and no podbridge.json"
-        raise TreeError(msg) from None
-    except (msgspec.DecodeError, KeyError) as error:
-        msg = f"{paths.version} is damaged: {error}"
-        raise TreeError(msg) from error
-    if version != FORMAT_VERSION:
-        msg = f"{paths.root} has tree format {version}, and this podbridge knows {FORMAT_VERSION}: use a newer one"
-        raise TreeError(msg)
-
-
-def shown(root: Path) -> Shown:
-    """Read what a tree shows, without its lock; nothing where there is no tree yet. Raises TreeError."""
-    paths = TreePaths(root.absolute())
-    if not paths.version.exists():
-        return Shown({}, frozenset())
-    check_version(paths, new=False)
-    return _shown(read_index(paths, repository) for repository in repositories(paths))
-
-
-def _shown(indexes: Iterable[Index]) -> Shown:
-    publications: dict[Reference, Publication] = {}
-    held: set[Reference] = set()
-    for index in indexes:
-        publications |= {item.reference: item for item in index.publications.values()}
-        held |= {Reference(index.repository, tag) for tag in index.held}
-    return Shown(publications, frozenset(held))
-
-
-def repositories(paths: TreePaths) -> Iterator[Repository]:
-    """Yield every repository that the tree holds, found on the disk."""
-    for directory, below, _ in os.walk(paths.repositories):
-        if "_oci" in below and (Path(directory) / "_oci" / "index.json").exists():
-            yield Repository(str(Path(directory).relative_to(paths.repositories)))
-        below[:] = [name for name in below if not name.startswith("_")]
-
-
-def read_index(paths: TreePaths, repository: Repository) -> Index:
-    """Read the truth of a repository; raise TreeError where it is damaged."""
-    try:
-        return Index.parse(repository, paths.repository(repository).index.read_bytes())
-    except InvalidError as error:
-        raise TreeError(str(error)) from error
-
-
-def closure(paths: TreePaths, descriptor: Descriptor) -> Iterator[Digest]:
-    """Yield the digest of a manifest and of everything that it references, each once.
-
-    Raises TreeError where the tree lacks a blob: what is not whole is not shown.
-    """
-    seen: set[Digest] = set()
-    waiting = [descriptor]
-    while waiting:
-        item = waiting.pop()
-        if item.digest in seen:
-            continue
-        seen.add(item.digest)
-        path = paths.blob(item.digest)
-        if not path.exists():
-            msg = f"the tree lacks blob {item.digest}"
-            raise TreeError(msg)
-        yield item.digest
-        if item.is_manifest:
-            waiting.extend(Manifest.parse(path.read_bytes()).references)

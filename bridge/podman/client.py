@@ -129,9 +129,10 @@ class Podman:
                 raise ImageUnknownError(msg)
             return response.status == 204
 
-    async def exists(self, image_id: str) -> bool:
-        """Say whether the image is in the store now."""
-        async with self._request(f"/images/{image_id}/exists", _ANSWER) as response:
+    async def exists(self, image: Image) -> bool:
+        """Say whether the image is in the store now. Podman looks for a manifest list elsewhere than for an image."""
+        kind = "manifests" if image.is_list else "images"
+        async with self._request(f"/{kind}/{image.id}/exists", _ANSWER) as response:
             return response.status == 204
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:

@@ -48,6 +48,17 @@ async def run(
 
 async def start(command: Sequence[str], environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
     """Start `command` in a process group of its own; raise PodmanError where it cannot be started."""
+    starting = asyncio.ensure_future(_start(command, environment))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # CPython 3.11 hangs when the call itself is cancelled: let the process start, then stop it
+        with contextlib.suppress(PodmanError):
+            await stop(await starting)
+        raise
+
+
+async def _start(command: Sequence[str], environment: Mapping[str, str] | None) -> asyncio.subprocess.Process:
     clean = {key: value for key, value in os.environ.items() if key not in _PRIVATE} | dict(environment or {})
     try:
         return await asyncio.create_subprocess_exec(

@@ -238,7 +238,7 @@ class Reconciler:
     async def _explain(self, target: Target, error: Exception) -> None:
         """Note a failure, unless the image has left the store meanwhile: then the next pass settles it."""
         try:
-            gone = not await self.parts.podman.exists(target.image.id)
+            gone = not await self.parts.podman.exists(target.image)
         except PodmanError:
             gone = False
         if gone:
@@ -280,7 +280,7 @@ class Reconciler:
             message = f"{len(self.held_back)} withdrawals are held back; `podbridge resync --prune` lets them through"
             conditions.deny(Kind.SYNCED, "MassWithdrawal", message)
         elif failing := len(self.failures):
-            conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published; see `podbridge status`")
+            conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published")
         else:
             conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published")
         conditions.confirm(Kind.READY)

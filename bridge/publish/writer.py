@@ -58,7 +58,7 @@ class TreeWriter:
     async def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what has been superseded for longer than `grace` seconds. Raises TreeError or OSError."""
         swept = await asyncio.to_thread(self.tree.sweep, grace, dry_run=dry_run)
-        if swept.manifests or swept.blobs:
+        if not dry_run and (swept.manifests or swept.blobs):
             log.info(
                 "swept manifests=%d blobs=%d bytes=%d dry_run=%s", swept.manifests, swept.blobs, swept.freed, dry_run
             )

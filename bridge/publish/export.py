@@ -21,6 +21,9 @@ from bridge.publish.manifests import Layer, choose
 from bridge.tree import disk
 from bridge.tree.publisher import Tree
 
+_LOOK_EVERY = 0.05
+"""Seconds between two looks for a layer that podman has finished: it appears under its name by a rename."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -153,8 +156,7 @@ class Exporter:
         return job
 
     async def _run(self, job: _Job) -> Exported:
-        await self._commands.save(job.image.id, job.layout, job.scratch, job.progress)
-        layers = await asyncio.to_thread(self._verify_layers, job)
+        layers = await self._save_layers(job)
         originals = await self._originals(job)
         content, fidelity = choose(job.image, layers, originals.saved, originals.stored)
         return await asyncio.to_thread(self._take, job, content, originals.config, fidelity)
@@ -197,8 +199,22 @@ class Exporter:
         disk.write_atomically(directory / "blob", content, directory)
         self._tree.adopt(directory / "blob", Digest.of(content))
 
-    def _verify_layers(self, job: _Job) -> list[Layer]:
-        sizes = {digest: self._verify(job, digest) for digest in set(job.inspected.diff_ids)}
+    async def _save_layers(self, job: _Job) -> list[Layer]:
+        """Have podman write the layers, and verify each as soon as it is there, while podman writes the next."""
+        sizes: dict[Digest, int] = {}
+        saving = asyncio.create_task(self._commands.save(job.image.id, job.layout, job.scratch, job.progress))
+        try:
+            while not saving.done():
+                await asyncio.wait({saving}, timeout=_LOOK_EVERY)
+                for digest in job.missing - sizes.keys():
+                    if job.blob(digest).exists():
+                        sizes[digest] = await asyncio.to_thread(self._verify, job, digest)
+            await saving
+        finally:
+            saving.cancel()
+            await asyncio.gather(saving, return_exceptions=True)
+        for digest in set(job.inspected.diff_ids) - sizes.keys():
+            sizes[digest] = await asyncio.to_thread(self._verify, job, digest)
         return [Layer(digest, sizes[digest]) for digest in job.inspected.diff_ids]
 
     def _verify(self, job: _Job, digest: Digest) -> int:

@@ -74,6 +74,19 @@ def _check_template(template: str) -> None:
         if not _TEMPLATE_FIELD.fullmatch(name):
             msg = f"as: bad template {template!r}: no field {name!r}; there are host, path, name, tag, id, label[KEY]"
             raise ValueError(msg)
+    if not any(name.startswith("label") for name in fields):  # a label can hold anything
+        _try_template(template)
+
+
+def _try_template(template: str) -> None:
+    """Refuse a template that makes no reference of the plainest name."""
+    parts = _NAME.fullmatch("host/name:tag")
+    assert parts is not None  # noqa: S101
+    try:
+        _expand(template, parts, Image("0" * 64))
+    except (InvalidError, ValueError) as error:
+        msg = f"as: bad template {template!r}: it makes no NAME:TAG: {error}"
+        raise ValueError(msg) from error
 
 
 DEFAULT_RULE = Rule()

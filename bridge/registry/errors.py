@@ -1,6 +1,7 @@
 """What the registry answers when it does not answer with content: one table decides.
 
-The codes are those of distribution-spec v1.1.1, "Error Codes".
+The codes are those of distribution-spec v1.1.1, "Error Codes", and two for what is not of its API:
+BAD_REQUEST and NOT_FOUND.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ _WRITE = (
 class Code(Enum):
     """An OCI error code with its HTTP status and its message."""
 
+    BAD_REQUEST = 400, "not a valid HTTP request"
     BLOB_UNKNOWN = 404, "blob unknown to this repository"
     DIGEST_INVALID = 400, "not a valid digest"
     MANIFEST_INVALID = 400, "not a valid tag or digest"

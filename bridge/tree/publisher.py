@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,14 +170,19 @@ class Tree:
         """Remove what was superseded more than `grace` seconds ago, and blobs that nothing links any more."""
         before = time.time() - grace
         total = 0
+        leaving: Counter[str] = Counter()
         for repository, index in list(self._indexes.items()):
             kept = index.sweep(before)
             total += len(index.superseded) - len(kept.superseded)
-            if not dry_run and (kept.superseded != index.superseded or not kept):
+            links = self._unreferenced(repository, kept)
+            if dry_run:
+                leaving.update(link.name for link in links)
+                continue
+            if kept.superseded != index.superseded or not kept:
                 self._change(kept)
-            if not dry_run and kept:
-                self._unlink_unreferenced(repository, kept)
-        blobs, freed = self._sweep_blobs(before, dry_run=dry_run)
+            for link in links:
+                link.unlink(missing_ok=True)
+        blobs, freed = self._sweep_blobs(before, None if not dry_run else leaving)
         return Swept(total, blobs, freed)
 
     def _index(self, repository: Repository) -> Index:
@@ -236,20 +242,25 @@ class Tree:
         if not path.exists() or path.read_bytes() != content:
             disk.write_atomically(path, content, self.paths.staging, durable=False)
 
-    def _unlink_unreferenced(self, repository: Repository, index: Index) -> None:
+    def _unreferenced(self, repository: Repository, index: Index) -> list[Path]:
+        """Return the repository's links to blobs that nothing in `index` references."""
         paths = self.paths.repository(repository)
         referenced = {digest.hex for descriptor in index.descriptors for digest in closure(self.paths, descriptor)}
-        for algorithm in disk.names(paths.blobs):
-            for name in set(disk.names(paths.blobs / algorithm)) - referenced:
-                (paths.blobs / algorithm / name).unlink()
+        return [
+            paths.blobs / algorithm / name
+            for algorithm in disk.names(paths.blobs)
+            for name in set(disk.names(paths.blobs / algorithm)) - referenced
+        ]
 
-    def _sweep_blobs(self, before: float, *, dry_run: bool) -> tuple[int, int]:
+    def _sweep_blobs(self, before: float, leaving: Counter[str] | None) -> tuple[int, int]:
+        """Remove blobs without a link; given the number of links that would leave, only count them."""
         count = freed = 0
         with os.scandir(self.paths.blobs) as entries:
             for entry in entries:
                 status = entry.stat()
-                if status.st_nlink == 1 and status.st_mtime < before:
+                links = status.st_nlink - (leaving or Counter())[entry.name]
+                if links == 1 and status.st_mtime < before:
                     count, freed = count + 1, freed + status.st_size
-                    if not dry_run:
+                    if leaving is None:
                         Path(entry.path).unlink()
         return count, freed

@@ -144,6 +144,8 @@ class Podman:
     async def exists(self, image_id: str) -> bool:
         """Say whether the image is in the store now."""
         async with self._request(f"/images/{image_id}/exists", _ANSWER) as response:
+            if response.status not in (204, 404):
+                raise _problem(response.status, await response.read())
             return response.status == 204
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:

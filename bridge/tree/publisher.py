@@ -82,10 +82,18 @@ class Tree:
         if not self.paths.version.exists():
             content = msgspec.json.encode({"version": FORMAT_VERSION})
             disk.write_atomically(self.paths.version, content, self.paths.staging)
+        self._clear()
         for repository in repositories(self.paths):
             self._indexes[repository] = self._read_or_heal(repository)
             self._derive(repository)
         self._derive_catalog()
+
+    def _clear(self) -> None:
+        """Remove what a kill left of repositories that had no index yet, or none any more."""
+        for directory in reversed(list(_directories(self.paths))):
+            paths = RepositoryPaths(directory)
+            if not paths.index.exists():
+                self._remove(paths)
 
     def _read_or_heal(self, repository: Repository) -> Index:
         """Read an index; a damaged one counts as empty, and the next pass publishes the repository anew."""
@@ -190,6 +198,14 @@ class Tree:
 
     def _change(self, index: Index) -> None:
         """Replace an index by one that shows less: first what is derived goes, then the truth."""
+        before = self._index(index.repository)
+        try:
+            self._show_less(index)
+        except OSError:
+            self._indexes[index.repository] = before
+            raise
+
+    def _show_less(self, index: Index) -> None:
         paths = self.paths.repository(index.repository)
         self._indexes[index.repository] = index
         if index:
@@ -222,7 +238,8 @@ class Tree:
         """Remove an empty repository, `index.json` first, and the directories above that it leaves empty."""
         paths.index.unlink(missing_ok=True)
         paths.tags.unlink(missing_ok=True)
-        shutil.rmtree(paths.layout)
+        if paths.layout.exists():
+            shutil.rmtree(paths.layout)
         directory = paths.root
         while directory != self.paths.repositories and not any(disk.names(directory)):
             directory.rmdir()
@@ -308,9 +325,15 @@ def _shown(indexes: Iterable[Index]) -> Shown:
 
 def repositories(paths: TreePaths) -> Iterator[Repository]:
     """Yield every repository that the tree holds, found on the disk."""
+    for directory in _directories(paths):
+        if RepositoryPaths(directory).index.exists():
+            yield Repository(str(directory.relative_to(paths.repositories)))
+
+
+def _directories(paths: TreePaths) -> Iterator[Path]:
+    """Yield every directory that is, or is on the way to, a repository."""
     for directory, below, _ in os.walk(paths.repositories):
-        if "_oci" in below and (Path(directory) / "_oci" / "index.json").exists():
-            yield Repository(str(Path(directory).relative_to(paths.repositories)))
+        yield Path(directory)
         below[:] = [name for name in below if not name.startswith("_")]
 
 

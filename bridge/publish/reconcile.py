@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bridge.conditions import Conditions, Kind
 from bridge.errors import BridgeError, PodmanError, TreeError
 from bridge.oci import Reference
-from bridge.plan import Image, Plan, Shown, Target, is_mass_withdrawal, make_plan
+from bridge.plan import Image, Plan, Shown, Source, Target, is_mass_withdrawal, make_plan
 from bridge.podman.client import Podman
 from bridge.policy import Policy, Wanted
 from bridge.publish.export import Exported, Exporter
@@ -79,7 +79,9 @@ class Reconciler:
         self._looking = asyncio.Lock()
         self._exporting = asyncio.Lock()
         self._failed_looks = 0
+        self._failed_withdrawals = 0
         self._listing = 0.0
+        self._left: set[Source] = set()
 
     def poke(self, reason: str) -> None:
         """Ask for a pass. Cheap, and safe at any time: pokes during a pass make one more pass."""
@@ -188,7 +190,8 @@ class Reconciler:
         self._tell(wanted)
         changed = images != self.images
         self.images, self.wanted = images, wanted
-        self.failures.keep(wanted.targets.keys())
+        self.failures.keep(plan.publish)
+        self._left &= {image.source for image in images}
         queue = []
         for target in plan.publish:
             if self.failures.waits(target) and not (changed and target.image.is_list):
@@ -199,10 +202,10 @@ class Reconciler:
             else:
                 await self._quickly(target, known)
         for reference in plan.orphan:
-            await self._writer.quietly(tree.orphan, reference)
-        for reference in self._let_through(plan, shown, prune=prune):
-            if await self._writer.quietly(tree.withdraw, reference):
-                log.info("withdrawn reference=%s", reference)
+            await self._writer.quietly(tree.orphan, reference, "kept, its image has left the store")
+        leaving = self._let_through(plan, shown, prune=prune)
+        withdrawn = [await self._writer.quietly(tree.withdraw, reference, "withdrawn") for reference in leaving]
+        self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
         self.queue = tuple(queue)
         self._remember()
         self._queued.set()
@@ -236,18 +239,23 @@ class Reconciler:
                 self.failures.forget(target.reference)
 
     async def _explain(self, target: Target, error: Exception) -> None:
-        """Note a failure, unless the image has left the store meanwhile: then the next pass settles it."""
+        """Note a failure, unless the image has left the store meanwhile: then the next pass settles it.
+
+        An image that such a pass still lists is one that podman cannot find, and has failed.
+        """
         try:
             gone = not await self.parts.podman.exists(target.image)
         except PodmanError:
             gone = False
-        if gone:
+        if gone and target.image.source not in self._left:
+            self._left.add(target.image.source)
             log.info("image left the store before it was published image=%s", target.image.id[:12])
             self.poke("image left the store")
             return
         if isinstance(error, OSError | TreeError):
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
-        self.failures.add(target, error)
+        failure = self.failures.add(target, error)
+        asyncio.get_running_loop().call_at(failure.due, self.poke, "retry")
 
     async def _work(self) -> None:
         """Publish what is queued, one after the other. A pass may replace the queue at any time."""
@@ -259,13 +267,12 @@ class Reconciler:
                 self._queued.clear()
 
     async def _wait(self) -> None:
-        """Wait for a poke or for the time of the next look, then for the ringing to end."""
+        """Wait for a poke, which a retry is too, or for the time of the next look, then for the ringing to end."""
         times = [self.parts.bounds.resync]
         if self._failed_looks:
             times.append(min(retry_delay(self._failed_looks), LONGEST_BLIND))
-        retry = self.failures.next_retry()
-        if retry is not None:
-            times.append(retry)
+        if self._failed_withdrawals:
+            times.append(retry_delay(self._failed_withdrawals))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(times)):
                 await self._poked.wait()

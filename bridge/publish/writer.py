@@ -64,11 +64,13 @@ class TreeWriter:
             )
         return swept
 
-    async def quietly(self, write: Callable[[Reference], None], reference: Reference) -> bool:
-        """Write; tell a failure as a condition and return False: the next pass tries again."""
+    async def quietly(self, write: Callable[[Reference], None], reference: Reference, done: str) -> bool:
+        """Write, and log `done`; tell a failure as a condition and return False: the next pass tries again."""
         try:
             await asyncio.to_thread(write, reference)
         except (BridgeError, OSError) as error:
             self._conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", f"{reference}: {words(error)}")
             return False
+        self._conditions.confirm(Kind.TREE_WRITABLE)
+        log.info("%s reference=%s", done, reference)
         return True

@@ -11,7 +11,7 @@ from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
 from bridge.plan import Publication, Shown
 from bridge.tree import disk
 from bridge.tree.index import Index
-from bridge.tree.paths import FORMAT_VERSION, TreePaths
+from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 
 
 def check_version(paths: TreePaths, *, new: bool) -> None:
@@ -57,9 +57,15 @@ def showing(indexes: Iterable[Index]) -> Shown:
 
 def repositories(paths: TreePaths) -> Iterator[Repository]:
     """Yield every repository that the tree holds, found on the disk."""
+    for directory in directories(paths):
+        if RepositoryPaths(directory).index.exists():
+            yield Repository(str(directory.relative_to(paths.repositories)))
+
+
+def directories(paths: TreePaths) -> Iterator[Path]:
+    """Yield every directory that is, or is on the way to, a repository."""
     for directory, below, _ in os.walk(paths.repositories):
-        if "_oci" in below and (Path(directory) / "_oci" / "index.json").exists():
-            yield Repository(str(Path(directory).relative_to(paths.repositories)))
+        yield Path(directory)
         below[:] = [name for name in below if not name.startswith("_")]
 
 

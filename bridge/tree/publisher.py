@@ -18,7 +18,7 @@ from bridge.errors import NotPublishedError, TreeError
 from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
-from bridge.tree.contents import check_version, closure, read_index, repositories, showing
+from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
@@ -75,10 +75,18 @@ class Tree:
         if not self.paths.version.exists():
             content = msgspec.json.encode({"version": FORMAT_VERSION})
             disk.write_atomically(self.paths.version, content, self.paths.staging)
+        self._clear()
         for repository in repositories(self.paths):
             self._indexes[repository] = self._read_or_heal(repository)
             self._derive(repository)
         self._derive_catalog()
+
+    def _clear(self) -> None:
+        """Remove what a kill left of repositories that had no index yet, or none any more."""
+        for directory in reversed(list(directories(self.paths))):
+            paths = RepositoryPaths(directory)
+            if not paths.index.exists():
+                self._remove(paths)
 
     def _read_or_heal(self, repository: Repository) -> Index:
         """Read an index; a damaged one counts as empty, and the next pass publishes the repository anew."""
@@ -190,6 +198,14 @@ class Tree:
 
     def _change(self, index: Index) -> None:
         """Replace an index by one that shows less: first what is derived goes, then the truth."""
+        before = self._index(index.repository)
+        try:
+            self._show_less(index)
+        except OSError:
+            self._indexes[index.repository] = before
+            raise
+
+    def _show_less(self, index: Index) -> None:
         paths = self.paths.repository(index.repository)
         self._indexes[index.repository] = index
         if index:
@@ -222,7 +238,8 @@ class Tree:
         """Remove an empty repository, `index.json` first, and the directories above that it leaves empty."""
         paths.index.unlink(missing_ok=True)
         paths.tags.unlink(missing_ok=True)
-        shutil.rmtree(paths.layout)
+        if paths.layout.exists():
+            shutil.rmtree(paths.layout)
         directory = paths.root
         while directory != self.paths.repositories and not any(disk.names(directory)):
             directory.rmdir()

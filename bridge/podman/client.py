@@ -147,6 +147,8 @@ class Podman:
         """Say whether the image is in the store now. Podman looks for a manifest list elsewhere than for an image."""
         kind = "manifests" if image.is_list else "images"
         async with self._request(f"/{kind}/{image.id}/exists", _ANSWER) as response:
+            if response.status not in (204, 404):
+                raise _problem(response.status, await response.read())
             return response.status == 204
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 from bridge import config
 from bridge.errors import ConfigError
 from bridge.plan import Keep
+from bridge.units import Seconds
 
 
 def load(tmp_path: Path, text: str) -> config.Loaded:
@@ -78,7 +79,7 @@ def test_flags_stand_over_the_file_and_both_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("1h", 3600), ("7d", 604800)])
 def test_a_duration_reads_and_prints_the_same(text: str, seconds: int) -> None:
-    duration = config.Seconds.parse(text)
+    duration = Seconds.parse(text)
     assert float(duration) == seconds
     assert str(duration) == text
 

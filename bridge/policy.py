@@ -162,7 +162,7 @@ class Policy:
                 references = tuple(_expand(text, parts, image) for text in rule.targets or (_default(parts),))
         except InvalidError as error:
             reason = f"{error}; a rule with match: {name!r} and as: can map it"
-            return Decision(name, (), reason, refused=True, trace=(*trace, f"{told}: {error}"))
+            return Decision(name, (), reason, refused=True, trace=trace)
         how = f", named by label {NAMED}" if by_label else ""
         trace = (*trace, f"{told}: published as {', '.join(map(str, references))}{how}")
         return Decision(name, references, keep=keep, by_label=by_label, trace=trace)
@@ -196,7 +196,7 @@ class Policy:
 
 
 def _left_out(name: str, reason: str, *trace: str) -> Decision:
-    return Decision(name, reason=reason, trace=(*trace, reason))
+    return Decision(name, reason=reason, trace=trace)
 
 
 def _default(parts: re.Match[str]) -> str:

@@ -136,7 +136,7 @@ def _print_decision(decision: "DecisionView") -> None:
     click.echo(f"\n{decision.name or 'by request'}")
     for step in decision.trace:
         click.echo(f"  {step}")
-    if not decision.publications and decision.reason not in decision.trace:
+    if not decision.publications:
         click.echo(f"  not published: {decision.reason}")
     for publication in decision.publications:
         state = f"{publication.state.lower()} {publication.digest}".rstrip()

@@ -85,7 +85,7 @@ class Tree:
         """Remove what a kill left of repositories that had no index yet, or none any more."""
         for directory in reversed(list(directories(self.paths))):
             paths = RepositoryPaths(directory)
-            if not paths.index.exists():
+            if directory.exists() and not paths.index.exists():
                 self._remove(paths)
 
     def _read_or_heal(self, repository: Repository) -> Index:

@@ -117,7 +117,7 @@ async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
     console = terminal.start_logging()
     with Tree(config.tree) as tree:
         async with parts.connected(config) as podman:
-            reconciler = parts.reconciler(config, podman, tree, Conditions())
+            reconciler = parts.reconciler(config, podman, tree, Conditions(), parts.policy(config))
             async with terminal.showing_exports(console, reconciler.parts.exporter.look):
                 await reconciler.once(prune=prune)
     failures = {str(failure.target.reference): failure.message for failure in reconciler.failures}

@@ -30,9 +30,6 @@ class Commands:
         self, kind: str, image_id: str, output: Path, scratch: Path, progress: Callable[[], object], *more: str
     ) -> None:
         words = ("image", "save", "--quiet", "--format", kind, *more, "--output", str(output), image_id)
-        await process.run([*self.podman, *words], environment={"TMPDIR": str(scratch)}, progress=progress)
-
-    async def graph_root(self) -> Path:
-        """Return the store that the command itself works on, to compare with the service's."""
-        output = await process.run([*self.podman, "info", "--format", "{{.Store.GraphRoot}}"])
-        return Path(output.decode().strip())
+        environment = {"TMPDIR": str(scratch)}
+        command = [*self.podman, *words]
+        await process.run(command, title="podman image save", environment=environment, progress=progress)

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 from bridge.conditions import Conditions, Kind
-from bridge.errors import BridgeError, PodmanError, TreeError
+from bridge.errors import BridgeError, ImageUnknownError, PodmanError, TreeError
 from bridge.oci import Reference
 from bridge.plan import Image, Plan, Shown, Source, Target, is_mass_withdrawal, make_plan
 from bridge.podman.client import Podman
@@ -255,6 +255,8 @@ class Reconciler:
             return
         if isinstance(error, OSError | TreeError):
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
+        if isinstance(error, ImageUnknownError):
+            error = PodmanError(f"{error}: podman.command and podman.socket look at different stores")
         failure = self.failures.add(target, error)
         asyncio.get_running_loop().call_at(failure.due, self.poke, "retry")
 

@@ -16,6 +16,7 @@ from bridge.service.steering import Facts, Steering
 from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
+from bridge.units import Address
 
 
 @contextlib.asynccontextmanager
@@ -36,7 +37,8 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             facts = Facts(await enter(registry.serving(tree.paths.root, listener)))
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
-            reconciler = parts.reconciler(config, podman, tree, conditions)
+            rules = parts.policy(config, Address(facts.registry))
+            reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, facts)
             await enter(control.serving(steering, commands))
             await enter(_watching(reconciler, facts))

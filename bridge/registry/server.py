@@ -1,6 +1,7 @@
 """Listening: a TCP socket, an aiohttp server on it, an orderly end."""
 
 import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,10 +10,14 @@ from aiohttp import web
 
 from bridge.errors import ListenError
 from bridge.registry.app import Registry
+from bridge.registry.connection import MAX_CONNECTIONS, STALLED, Listener
 from bridge.tree.reader import TreeReader
 
 _DRAIN = 10.0
 """Seconds that pulls under way get to finish when the registry stops."""
+
+_OWN_FILES = 128
+"""Open files that the process needs beside its clients'."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -28,8 +33,9 @@ def listen(host: str, port: int) -> socket.socket:
 @contextlib.asynccontextmanager
 async def serving(tree: Path, listener: socket.socket) -> AsyncIterator[str]:
     """Serve `tree` on `listener` while the block runs; yields the address, `HOST:PORT`."""
-    server = web.Server(Registry(TreeReader(tree)).handle, access_log=None)
-    runner = web.ServerRunner(server, shutdown_timeout=_DRAIN)
+    # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
+    runner = web.ServerRunner(Listener(Registry(TreeReader(tree)), _most_connections()), shutdown_timeout=_DRAIN)
     await runner.setup()
     try:
         # the site closes the listener
@@ -38,3 +44,10 @@ async def serving(tree: Path, listener: socket.socket) -> AsyncIterator[str]:
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     finally:
         await runner.cleanup()
+
+
+def _most_connections() -> int:
+    """Raise the limit of open files as far as it goes, and return how many connections fit, with a blob each."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, min(MAX_CONNECTIONS, (hard - _OWN_FILES) // 2))

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from typing import BinaryIO
 
 import msgspec
 from aiohttp import web
@@ -10,7 +11,7 @@ from bridge.errors import NotPublishedError, TreeError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
 from bridge.registry.blobs import send_blob
 from bridge.registry.errors import COMMON, Problem, RegistryError, error_response
-from bridge.registry.headers import IMMUTABLE, REVALIDATE, not_modified, of_content
+from bridge.registry.headers import IMMUTABLE, REVALIDATE, not_modified, of_manifest
 from bridge.registry.mirrors import candidates
 from bridge.registry.negotiation import accepts
 from bridge.registry.paging import link, page
@@ -74,10 +75,8 @@ class Registry:
 
     def _manifest(self, request: web.BaseRequest, asked: ManifestOf) -> web.Response:
         repository, view = self._find(request, asked)
-        by_digest = isinstance(asked.reference, Digest)
         descriptor = _pick(view, asked)
-        headers = of_content(descriptor.media_type, descriptor.digest, IMMUTABLE if by_digest else REVALIDATE)
-        headers["Vary"] = "Accept"
+        headers = of_manifest(descriptor, IMMUTABLE if isinstance(asked.reference, Digest) else REVALIDATE)
         if not accepts(",".join(request.headers.getall("Accept", ())), descriptor.media_type):
             detail = {"mediaType": descriptor.media_type, "digest": str(descriptor.digest)}
             raise RegistryError(Problem.MANIFEST_EXCLUDED, detail, {"Vary": "Accept"})
@@ -90,17 +89,18 @@ class Registry:
         return web.Response(body=content, headers=headers)
 
     async def _blob(self, request: web.BaseRequest, asked: BlobOf) -> web.StreamResponse:
-        for repository in candidates(asked.repository, asked.namespace, request.host):
-            with contextlib.suppress(NotPublishedError):
-                source = self._tree.blob(repository, asked.digest)
-                break
-        else:
-            self._find(request, asked)
-            raise RegistryError(Problem.BLOB_UNKNOWN, {"digest": str(asked.digest)})
+        source = self._open(request, asked)
         if isinstance(source, bytes):
             return await send_blob(request, source, asked.digest)
         with source:
             return await send_blob(request, source, asked.digest)
+
+    def _open(self, request: web.BaseRequest, asked: BlobOf) -> bytes | BinaryIO:
+        for repository in candidates(asked.repository, asked.namespace, request.host):
+            with contextlib.suppress(NotPublishedError):
+                return self._tree.blob(repository, asked.digest)
+        self._find(request, asked)
+        raise RegistryError(Problem.BLOB_UNKNOWN, {"digest": str(asked.digest)})
 
     def _referrers(self, request: web.BaseRequest, asked: ReferrersOf) -> web.Response:
         """Answer with the referrers of a digest: never 404, also where there is no such manifest or repository.

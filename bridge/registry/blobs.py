@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Never
 
@@ -14,7 +14,7 @@ from aiohttp import ClientConnectionError, web
 from bridge.errors import TreeError
 from bridge.oci import Digest
 from bridge.registry.errors import Problem, RegistryError
-from bridge.registry.headers import IMMUTABLE, not_modified, of_content
+from bridge.registry.headers import Headers, not_modified, of_blob
 from bridge.registry.ranges import Span, select
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class _Answer:
     """What is sent: a head, then bytes of our own and spans of the file, in order."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     source: bytes | BinaryIO
     pieces: Sequence[bytes | Span]
 
@@ -39,19 +39,20 @@ async def send_blob(request: web.BaseRequest, source: bytes | BinaryIO, digest: 
     Memory stays the same whatever the size of the blob and the pace of its reader. Raises
     ConnectionError where the client went away.
     """
-    headers = of_content("application/octet-stream", digest, IMMUTABLE)
-    headers["Accept-Ranges"] = "bytes"
+    headers = of_blob(digest)
     if unchanged := not_modified(request, headers):
         return unchanged
     size = len(source) if isinstance(source, bytes) else os.fstat(source.fileno()).st_size
     spans = _wanted(request, headers["ETag"], size)
+    if spans is None and isinstance(source, bytes):
+        return web.Response(body=source, headers=headers)
     if spans is None:
         return await _send(request, _Answer(200, headers, source, (Span(0, size),)))
     if not spans:
         raise RegistryError(Problem.RANGE_INVALID, None, {"Content-Range": f"bytes */{size}"})
     if len(spans) == 1:
-        headers["Content-Range"] = spans[0].content_range(size)
-        return await _send(request, _Answer(206, headers, source, spans))
+        part = {**headers, "Content-Range": spans[0].content_range(size)}
+        return await _send(request, _Answer(206, part, source, spans))
     return await _send(request, _in_parts(headers, source, spans, size))
 
 
@@ -63,7 +64,7 @@ def _wanted(request: web.BaseRequest, etag: str, size: int) -> tuple[Span, ...] 
     return select(header, size)
 
 
-def _in_parts(headers: dict[str, str], source: bytes | BinaryIO, spans: tuple[Span, ...], size: int) -> _Answer:
+def _in_parts(headers: Headers, source: bytes | BinaryIO, spans: tuple[Span, ...], size: int) -> _Answer:
     """Make it `multipart/byteranges`: https://www.rfc-editor.org/rfc/rfc9110.html#section-14.6 ."""
     boundary = secrets.token_hex(16)
     kind = headers["Content-Type"]
@@ -72,7 +73,7 @@ def _in_parts(headers: dict[str, str], source: bytes | BinaryIO, spans: tuple[Sp
         head = f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {span.content_range(size)}\r\n\r\n"
         pieces += [head.encode(), span]
     pieces.append(f"\r\n--{boundary}--\r\n".encode())
-    return _Answer(206, headers | {"Content-Type": f"multipart/byteranges; boundary={boundary}"}, source, pieces)
+    return _Answer(206, {**headers, "Content-Type": f"multipart/byteranges; boundary={boundary}"}, source, pieces)
 
 
 async def _send(request: web.BaseRequest, answer: _Answer) -> web.StreamResponse:

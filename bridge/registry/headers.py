@@ -1,8 +1,11 @@
 """The headers of what is served by content, and the answer to a client that has it already."""
 
-from aiohttp import web
+from functools import lru_cache
 
-from bridge.oci import Digest
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from bridge.oci import Descriptor, Digest
 from bridge.registry.errors import COMMON
 from bridge.registry.negotiation import matches
 
@@ -14,25 +17,39 @@ REVALIDATE = "no-cache"
 
 _KEPT = ("Cache-Control", "Docker-Content-Digest", "ETag", "Vary")
 
+Headers = CIMultiDictProxy[str]
 
-def of_content(media_type: str, digest: Digest, caching: str) -> dict[str, str]:
+
+def of_manifest(descriptor: Descriptor, caching: str) -> Headers:
+    """Return the headers of a manifest: it is served with its own media type, or not at all (`Vary`)."""
+    return _of_content(descriptor.media_type, descriptor.digest.algorithm, descriptor.digest.hex, caching)
+
+
+def of_blob(digest: Digest) -> Headers:
+    """Return the headers of a blob."""
+    return _of_content("application/octet-stream", digest.algorithm, digest.hex, IMMUTABLE)
+
+
+@lru_cache(maxsize=4096)
+def _of_content(media_type: str, algorithm: str, encoded: str, caching: str) -> Headers:
     """Return the headers of bytes that have a digest. The entity tag is the digest, in quotes."""
-    text = str(digest)
-    return {
-        "Content-Type": media_type,
-        "Docker-Content-Digest": text,
-        "ETag": f'"{text}"',
-        "Cache-Control": caching,
-        **COMMON,
-    }
+    digest = f"{algorithm}:{encoded}"
+    negotiated = media_type != "application/octet-stream"
+    headers = CIMultiDict(COMMON)
+    headers["Content-Type"] = media_type
+    headers["Docker-Content-Digest"] = digest
+    headers["ETag"] = f'"{digest}"'
+    headers["Cache-Control"] = caching
+    headers.update({"Vary": "Accept"} if negotiated else {"Accept-Ranges": "bytes"})
+    return CIMultiDictProxy(headers)
 
 
-def not_modified(request: web.BaseRequest, headers: dict[str, str]) -> web.Response | None:
+def not_modified(request: web.BaseRequest, headers: Headers) -> web.Response | None:
     """Return a 304 where the client's `If-None-Match` says that it has what `headers` describe.
 
     It repeats what a 200 would say: https://www.rfc-editor.org/rfc/rfc9110.html#section-15.4.5
     """
-    known = request.headers.get("If-None-Match")
-    if known is None or not matches(",".join(request.headers.getall("If-None-Match")), headers["ETag"]):
+    known = request.headers.getall("If-None-Match", None)
+    if known is None or not matches(",".join(known), headers["ETag"]):
         return None
     return web.Response(status=304, headers=COMMON | {name: headers[name] for name in _KEPT if name in headers})

@@ -4,69 +4,34 @@ A wrong file is refused with its name, the line and the key; nothing is guessed.
 """
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import yaml
 
 from bridge.errors import ConfigError
+from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Seconds(float):
-    """A duration. In YAML a number with a unit: `30s`, `5m`, `1h`, `7d`."""
-
-    @classmethod
-    def parse(cls, text: object) -> "Seconds":
-        """Read `5m` and the like; raise ValueError for anything else."""
-        match = re.fullmatch(r"(\d+)\s*([smhd])", str(text))
-        if match is None:
-            msg = f"Expected a duration such as 30s, 5m, 1h or 7d, got {text!r}"
-            raise ValueError(msg)
-        return cls(int(match[1]) * _UNITS[match[2]])
-
-    def __str__(self) -> str:
-        for unit, factor in reversed(_UNITS.items()):
-            if self >= factor and self % factor == 0:
-                return f"{int(self // factor)}{unit}"
-        return f"{float(self):g}s"
+from bridge.units import Address, Percent, Seconds, parse_keep
 
 
 class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which podman. Without `socket`: the user's own, or a service that podbridge starts."""
 
     socket: str | None = None
-    command: tuple[str, ...] = ("podman",)
-
-    def __post_init__(self) -> None:
-        if not self.command:
-            msg = "Expected at least the name of the program, got an empty list"
-            raise ValueError(msg)
+    command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("podman",)
 
 
 class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the registry listens, `HOST:PORT`; port 0 takes a free one."""
+    """Where the registry listens."""
 
-    listen: str = "127.0.0.1:5000"
-
-    def __post_init__(self) -> None:
-        _ = self.address
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Return host and port; an IPv6 host stands in brackets in `listen`."""
-        host, colon, port = self.listen.rpartition(":")
-        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            msg = f"Expected HOST:PORT, got {self.listen!r}"
-            raise ValueError(msg)
-        return host.strip("[]"), int(port)
+    listen: Address = Address("127.0.0.1:5000")
 
 
 class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +44,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration.
 
     `resync` is the longest time between two full looks; `grace` is how long superseded blobs stay for
-    pulls under way.
+    pulls under way; `keep` is whether a publication outlives its image; `max_withdraw` is the part of
+    all publications beyond which one pass does not withdraw by itself.
     """
 
     podman: PodmanConfig = PodmanConfig()
@@ -87,6 +53,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
     publish: tuple[Rule, ...] = ()
+    keep: Keep = NOT_KEPT
+    max_withdraw: Percent = Percent(0.5)
     resync: Seconds = Seconds(300)
     grace: Seconds = Seconds(3600)
 
@@ -100,7 +68,7 @@ class Loaded:
 
     def values(self) -> Iterator[tuple[str, Any, str]]:
         """Yield (dotted key, value, origin) of every setting."""
-        for key, value in _leaves(msgspec.to_builtins(self.config, enc_hook=str, str_keys=True), ""):
+        for key, value in _leaves(msgspec.to_builtins(self.config, enc_hook=_encode, str_keys=True), ""):
             yield key, value, self.origins.get(key, "default")
 
 
@@ -161,9 +129,17 @@ def load(file: Path | None = None, flags: Mapping[str, str | None] | None = None
     return Loaded(config, origins)
 
 
+def _encode(value: object) -> object:
+    if isinstance(value, Keep):
+        return {0: False, math.inf: True}.get(value, str(Seconds(value)))
+    return str(value)
+
+
 def _decode(kind: type, value: object) -> object:
-    if kind is Seconds:
-        return Seconds.parse(value)
+    if kind is Keep:
+        return parse_keep(value)
+    if kind is Seconds or kind is Address or kind is Percent:
+        return kind.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
     msg = f"Expected `{kind.__name__.lower()}`, got {value!r}"
@@ -171,8 +147,14 @@ def _decode(kind: type, value: object) -> object:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    lines: dict[str, int] = {"": 1}
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, yaml.SafeLoader)
+        if root is None:
+            return {}, lines
+        _collect_lines(root, "", path, lines)
+        document = yaml.safe_load(text)
     except OSError as error:
         msg = f"{path}: {error.strerror}"
         raise ConfigError(msg) from error
@@ -181,24 +163,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         msg = f"{where}: not YAML: {getattr(error, 'problem', None) or error}"
         raise ConfigError(msg) from error
-    if root is None:
-        return {}, {"": 1}
-    lines: dict[str, int] = {"": 1}
-    _collect_lines(root, "", path, lines)
-    if not isinstance(root, yaml.MappingNode):
+    if not isinstance(document, dict):
         msg = f"{path}:1: expected a mapping of settings such as `tree: /srv/podbridge`"
         raise ConfigError(msg)
-    try:
-        return yaml.SafeLoader("").construct_document(root), lines
-    except yaml.YAMLError as error:
-        msg = f"{path}: {error}"
-        raise ConfigError(msg) from error
+    return document, lines
 
 
 def _collect_lines(node: yaml.Node, key: str, path: Path, lines: dict[str, int]) -> None:
     """Note the line of every key, and refuse a key that stands twice: YAML would drop the first."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
+            if not isinstance(name, yaml.ScalarNode) or name.tag != "tag:yaml.org,2002:str":
+                msg = f"{path}:{name.start_mark.line + 1}: a key is a word, not {name.value!r}"
+                raise ConfigError(msg)
             child = f"{key}.{name.value}" if key else str(name.value)
             line = name.start_mark.line + 1
             if child in lines:

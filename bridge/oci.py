@@ -7,7 +7,7 @@ Sources: image-spec v1.1.1 (descriptor.md, manifest.md, image-index.md) and dist
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import msgspec
@@ -127,6 +127,7 @@ class Descriptor:
     digest: Digest
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -156,6 +157,8 @@ class Descriptor:
     def to_json(self) -> dict[str, Any]:
         """Return the descriptor as image-spec's descriptor.md writes it."""
         fields: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
+        if self.artifact_type:
+            fields["artifactType"] = self.artifact_type
         if self.annotations:
             fields["annotations"] = dict(self.annotations)
         return fields
@@ -170,6 +173,8 @@ class Manifest:
     layers: tuple[Descriptor, ...]
     manifests: tuple[Descriptor, ...]
     subject: Descriptor | None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
@@ -197,7 +202,18 @@ class Manifest:
             tuple(Descriptor.from_json(layer) for layer in layers),
             tuple(Descriptor.from_json(manifest) for manifest in manifests),
             None if subject is None else Descriptor.from_json(subject),
+            value.get("annotations") or {},
+            value.get("artifactType") or "",
         )
+
+    def refer(self, own: Descriptor) -> Descriptor:
+        """Return `own`, this manifest's descriptor, as a list of referrers shows it.
+
+        The type of an image manifest without `artifactType` is that of its config; an index without one
+        has none: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+        """
+        fallback = "" if self.config is None or self.is_index else self.config.media_type
+        return replace(own, annotations=self.annotations, artifact_type=self.artifact_type or fallback)
 
     @property
     def is_index(self) -> bool:

@@ -1,124 +1,140 @@
 """The HTTP side of a tree: a request is parsed once, answered by one function, failed in one place."""
 
-import asyncio
+import contextlib
 import logging
-import os
+from typing import BinaryIO
 
 import msgspec
 from aiohttp import web
 
 from bridge.errors import NotPublishedError, TreeError
-from bridge.oci import Descriptor, Digest, Reference, Repository
-from bridge.registry.errors import Code, RegistryError, error_response
-from bridge.registry.request import Base, BlobOf, Catalog, ManifestOf, Tags, parse
-from bridge.tree.reader import TreeReader
+from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
+from bridge.registry.blobs import send_blob
+from bridge.registry.errors import COMMON, Problem, RegistryError, error_response
+from bridge.registry.headers import IMMUTABLE, REVALIDATE, not_modified, of_manifest
+from bridge.registry.mirrors import candidates
+from bridge.registry.negotiation import accepts
+from bridge.registry.paging import link, page
+from bridge.registry.request import Base, BlobOf, Catalog, ManifestOf, ReferrersOf, Tags, parse
+from bridge.tree.reader import TreeReader, View
 
 log = logging.getLogger(__name__)
 
-_SMALL = 64 * 1024
-"""Bytes up to which a blob is sent from memory, in one write with its headers."""
-
 
 class Registry:
-    """Answers requests from one tree. Its `handle` is what `aiohttp.web.Server` calls."""
+    """Answers requests from one tree. Its `handle` is what an aiohttp server calls."""
 
     def __init__(self, tree: TreeReader) -> None:
         self._tree = tree
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; every error becomes OCI error JSON here."""
+        """Answer one request; every error becomes OCI error JSON here. Raises ConnectionError, for aiohttp."""
         try:
             return await self._answer(request)
         except RegistryError as error:
-            return error_response(error)
-        except TreeError as error:
-            log.error("tree is damaged path=%r error=%r", request.raw_path, str(error))  # noqa: TRY400
-            return error_response(RegistryError(Code.UNKNOWN))
+            response = error_response(error)
+            if request.body_exists:
+                response.force_close()  # the body is not wanted, nor what stands for a request behind it
+            return response
+        except ConnectionError:
+            raise
+        except (TreeError, OSError) as error:
+            log.error("tree cannot be read path=%r error=%r", request.raw_path, str(error))  # noqa: TRY400
+            return error_response(RegistryError(Problem.FAILED))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            raise RegistryError(Code.UNSUPPORTED, {"method": request.method}, {"Allow": "GET, HEAD"})
+            raise RegistryError(Problem.READ_ONLY, {"method": request.method}, {"Allow": "GET, HEAD"})
         match parse(request.raw_path):
+            case ManifestOf() as asked:
+                return self._manifest(request, asked)
+            case BlobOf() as asked:
+                return await self._blob(request, asked)
             case Base():
                 return _json({})
-            case Catalog():
-                return _json({"repositories": self._tree.repositories()})
-            case Tags(repository):
-                return self._tags(repository)
-            case ManifestOf(repository, reference):
-                if isinstance(reference, Digest):
-                    return self._manifest(repository, self._by_digest(repository, reference))
-                return self._manifest(repository, self._by_tag(Reference(repository, reference)))
-            case BlobOf(repository, digest):
-                return await self._blob(request, repository, digest)
+            case Tags() as asked:
+                return self._tags(request, asked)
+            case Catalog(part):
+                names, more = page(self._tree.repositories(), part)
+                return _json({"repositories": names}, link("/v2/_catalog", part, names) if more else {})
+            case ReferrersOf() as asked:
+                return self._referrers(request, asked)
 
-    def _tags(self, repository: Repository) -> web.Response:
-        try:
-            tags = sorted(tag.name for tag in self._tree.view(repository).tags)
-        except NotPublishedError:
-            raise RegistryError(Code.NAME_UNKNOWN, {"name": repository.name}) from None
-        return _json({"name": repository.name, "tags": tags})
+    def _find(self, request: web.BaseRequest, asked: Tags | ManifestOf | BlobOf) -> tuple[Repository, View]:
+        """Return the repository that is meant, which may be a mirrored one, and what it shows."""
+        for repository in candidates(asked.repository, asked.namespace, request.host):
+            try:
+                return repository, self._tree.view(repository)
+            except NotPublishedError:
+                continue
+        raise RegistryError(Problem.NAME_UNKNOWN, {"name": asked.repository.name})
 
-    def _by_tag(self, reference: Reference) -> Descriptor:
-        try:
-            return self._tree.tagged(reference)
-        except NotPublishedError:
-            self._require(reference.repository)
-            detail = {"name": reference.repository.name, "tag": reference.tag.name}
-            raise RegistryError(Code.MANIFEST_UNKNOWN, detail) from None
+    def _tags(self, request: web.BaseRequest, asked: Tags) -> web.Response:
+        _, view = self._find(request, asked)
+        name = asked.repository.name
+        tags, more = page((tag.name for tag in view.tags), asked.part)
+        headers = link(f"/v2/{name}/tags/list", asked.part, tags, asked.namespace) if more else {}
+        return _json({"name": name, "tags": tags}, headers)
 
-    def _by_digest(self, repository: Repository, digest: Digest) -> Descriptor:
-        try:
-            return self._tree.manifest(repository, digest)
-        except NotPublishedError:
-            self._require(repository)
-            detail = {"name": repository.name, "digest": str(digest)}
-            raise RegistryError(Code.MANIFEST_UNKNOWN, detail) from None
-
-    def _require(self, repository: Repository) -> None:
-        try:
-            self._tree.view(repository)
-        except NotPublishedError:
-            raise RegistryError(Code.NAME_UNKNOWN, {"name": repository.name}) from None
-
-    def _manifest(self, repository: Repository, descriptor: Descriptor) -> web.Response:
+    def _manifest(self, request: web.BaseRequest, asked: ManifestOf) -> web.Response:
+        repository, view = self._find(request, asked)
+        descriptor = _pick(view, asked)
+        headers = of_manifest(descriptor, IMMUTABLE if isinstance(asked.reference, Digest) else REVALIDATE)
+        if not accepts(",".join(request.headers.getall("Accept", ())), descriptor.media_type):
+            detail = {"mediaType": descriptor.media_type, "digest": str(descriptor.digest)}
+            raise RegistryError(Problem.MANIFEST_EXCLUDED, detail, {"Vary": "Accept"})
+        if unchanged := not_modified(request, headers):
+            return unchanged
         try:
             content = self._tree.read(repository, descriptor.digest)
         except NotPublishedError as error:  # swept since the index was read: a pull that took longer than the grace
-            raise RegistryError(Code.MANIFEST_UNKNOWN, {"digest": str(descriptor.digest)}) from error
-        return web.Response(body=content, headers=_content_headers(descriptor.media_type, descriptor.digest))
+            raise RegistryError(Problem.MANIFEST_UNKNOWN, {"digest": str(descriptor.digest)}) from error
+        return web.Response(body=content, headers=headers)
 
-    async def _blob(self, request: web.BaseRequest, repository: Repository, digest: Digest) -> web.StreamResponse:
-        try:
-            file = self._tree.open(repository, digest)
-        except NotPublishedError:
-            self._require(repository)
-            raise RegistryError(Code.BLOB_UNKNOWN, {"digest": str(digest)}) from None
-        headers = _content_headers("application/octet-stream", digest)
-        with file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= _SMALL:
-                return web.Response(body=file.read(), headers=headers)
-            response = web.StreamResponse(headers=headers)
-            response.content_length = size
-            await response.prepare(request)
-            if request.method == "GET" and request.transport is not None:
-                await asyncio.get_running_loop().sendfile(request.transport, file)
-            await response.write_eof()
-            return response
+    async def _blob(self, request: web.BaseRequest, asked: BlobOf) -> web.StreamResponse:
+        source = self._open(request, asked)
+        if isinstance(source, bytes):
+            return await send_blob(request, source, asked.digest)
+        with source:
+            return await send_blob(request, source, asked.digest)
+
+    def _open(self, request: web.BaseRequest, asked: BlobOf) -> bytes | BinaryIO:
+        for repository in candidates(asked.repository, asked.namespace, request.host):
+            with contextlib.suppress(NotPublishedError):
+                return self._tree.blob(repository, asked.digest)
+        self._find(request, asked)
+        raise RegistryError(Problem.BLOB_UNKNOWN, {"digest": str(asked.digest)})
+
+    def _referrers(self, request: web.BaseRequest, asked: ReferrersOf) -> web.Response:
+        """Answer with the referrers of a digest: never 404, also where there is no such manifest or repository.
+
+        https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+        """
+        found: tuple[Descriptor, ...] = ()
+        for repository in candidates(asked.repository, asked.namespace, request.host):
+            try:
+                found = self._tree.referrers(repository, asked.subject)
+                break
+            except NotPublishedError:
+                continue
+        if asked.artifact_type:
+            found = tuple(item for item in found if item.artifact_type == asked.artifact_type)
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [item.to_json() for item in found]}
+        filters = {"OCI-Filters-Applied": "artifactType"} if asked.artifact_type else {}
+        return _json(index, {"Content-Type": OCI_INDEX, **filters})
 
 
-def _content_headers(media_type: str, digest: Digest) -> dict[str, str]:
-    return {
-        "Content-Type": media_type,
-        "Docker-Content-Digest": str(digest),
-        "ETag": f'"{digest}"',
-        "Docker-Distribution-Api-Version": "registry/2.0",
-    }
+def _pick(view: View, asked: ManifestOf) -> Descriptor:
+    if isinstance(asked.reference, Digest):
+        descriptor = view.manifests.get(asked.reference)
+    else:
+        descriptor = view.tags.get(asked.reference)
+    if descriptor is None:
+        detail = {"name": asked.repository.name, "reference": str(asked.reference)}
+        raise RegistryError(Problem.MANIFEST_UNKNOWN, detail)
+    return descriptor
 
 
-def _json(value: object) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value),
-        headers={"Content-Type": "application/json", "Docker-Distribution-Api-Version": "registry/2.0"},
-    )
+def _json(value: object, headers: dict[str, str] | None = None) -> web.Response:
+    common = {"Content-Type": "application/json", "Cache-Control": REVALIDATE, **COMMON}
+    return web.Response(body=msgspec.json.encode(value), headers=common | (headers or {}))

@@ -1,7 +1,8 @@
 """What the registry answers when it does not answer with content: one table decides.
 
-The codes are those of distribution-spec v1.1.1, "Error Codes", and two for what is not of its API:
-BAD_REQUEST and NOT_FOUND.
+The codes are those of https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes.
+The specification has none for an error of the server or of HTTP itself: those are UNSUPPORTED, and
+their messages say what is the matter.
 """
 
 from collections.abc import Mapping
@@ -14,21 +15,27 @@ _WRITE = (
     "this registry is read only: it shows what podman's store on its host holds. "
     "Build, tag or pull the image there, or run `podbridge publish IMAGE`"
 )
+_ACCEPT = "the manifest is there, but the request's Accept header excludes its media type"
 
 
-class Code(Enum):
-    """An OCI error code with its HTTP status and its message."""
+class Problem(Enum):
+    """What can be wrong: HTTP status, code of the specification, message."""
 
-    BAD_REQUEST = 400, "not a valid HTTP request"
-    BLOB_UNKNOWN = 404, "blob unknown to this repository"
-    DIGEST_INVALID = 400, "not a valid digest"
-    MANIFEST_INVALID = 400, "not a valid tag or digest"
-    MANIFEST_UNKNOWN = 404, "manifest unknown to this repository"
-    NAME_INVALID = 400, "not a valid repository name"
-    NAME_UNKNOWN = 404, "repository name not known to this registry"
-    NOT_FOUND = 404, "there is nothing at this path; the registry's API begins with /v2/"
-    UNKNOWN = 500, "the registry cannot read its tree; its log says why"
-    UNSUPPORTED = 405, _WRITE
+    BLOB_UNKNOWN = 404, "BLOB_UNKNOWN", "blob unknown to this repository"
+    DIGEST_INVALID = 400, "DIGEST_INVALID", "not a valid digest"
+    FAILED = 500, "UNSUPPORTED", "the registry cannot read what was asked for; its log says why"
+    MANIFEST_EXCLUDED = 404, "MANIFEST_UNKNOWN", _ACCEPT
+    MANIFEST_UNKNOWN = 404, "MANIFEST_UNKNOWN", "manifest unknown to this repository"
+    NAME_INVALID = 400, "NAME_INVALID", "not a valid repository name"
+    NAME_UNKNOWN = 404, "NAME_UNKNOWN", "repository name not known to this registry"
+    NO_ENDPOINT = 404, "UNSUPPORTED", "there is nothing at this path; the registry's API begins with /v2/"
+    PAGE_INVALID = 400, "UNSUPPORTED", "n is not a number of 0 or more"
+    RANGE_INVALID = 416, "SIZE_INVALID", "no requested range lies within the blob"
+    READ_ONLY = 405, "UNSUPPORTED", _WRITE
+    REFERENCE_INVALID = 400, "MANIFEST_INVALID", "not a valid tag or digest"
+    REQUEST_INVALID = 400, "UNSUPPORTED", "not an HTTP request that this registry understands"
+    REQUEST_TOO_LARGE = 431, "UNSUPPORTED", "the request line or a header is too long, or the headers are too many"
+    TOO_MANY_CONNECTIONS = 503, "TOOMANYREQUESTS", "too many connections are open"
 
     @property
     def status(self) -> int:
@@ -36,28 +43,33 @@ class Code(Enum):
         return self.value[0]
 
     @property
-    def message(self) -> str:
-        """Return what a client shows to its user."""
+    def code(self) -> str:
+        """Return the code of the specification."""
         return self.value[1]
+
+    def body(self, detail: object = None) -> bytes:
+        """Return the specification's JSON; `detail` names what was asked for."""
+        error: dict[str, object] = {"code": self.code, "message": self.value[2]}
+        if detail is not None:
+            error["detail"] = detail
+        return msgspec.json.encode({"errors": [error]})
 
 
 class RegistryError(Exception):
-    """A request that is answered with an error; `detail` names what was asked for."""
+    """A request that is answered with an error; `headers` come on top of those of every error."""
 
-    def __init__(self, code: Code, detail: object = None, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(code.name)
-        self.code = code
+    def __init__(self, problem: Problem, detail: object = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem.name)
+        self.problem = problem
         self.detail = detail
         self.headers = headers or {}
 
 
+COMMON = {"Docker-Distribution-Api-Version": "registry/2.0"}
+"""The header of every response: docker's clients look for it at `/v2/`."""
+
+
 def error_response(error: RegistryError) -> web.Response:
-    """Return the error as the specification's JSON, with exactly `application/json`."""
-    body: dict[str, object] = {"code": error.code.name, "message": error.code.message}
-    if error.detail is not None:
-        body["detail"] = error.detail
-    return web.Response(
-        status=error.code.status,
-        body=msgspec.json.encode({"errors": [body]}),
-        headers={"Content-Type": "application/json", **error.headers},
-    )
+    """Return the error with exactly `application/json`; not to be stored: what is missing may come."""
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **COMMON, **error.headers}
+    return web.Response(status=error.problem.status, body=error.problem.body(error.detail), headers=headers)

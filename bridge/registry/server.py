@@ -1,8 +1,8 @@
 """Listening: a TCP socket, an aiohttp server on it, an orderly end."""
 
 import contextlib
-import logging
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,45 +11,14 @@ from aiohttp import web
 
 from bridge.errors import ListenError
 from bridge.registry.app import Registry
-from bridge.registry.errors import Code, RegistryError, error_response
+from bridge.registry.connection import MAX_CONNECTIONS, STALLED, Listener
 from bridge.tree.reader import TreeReader
-
-log = logging.getLogger(__name__)
 
 _DRAIN = 10.0
 """Seconds that pulls under way get to finish when the registry stops."""
 
-
-class _Connection(web.RequestHandler):
-    """One client's connection. What fails outside the application is answered in the registry's own way too."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is no HTTP with 400, and a fault of ours with 500; let a client that hung up go."""
-        if isinstance(exc, ConnectionError):
-            raise exc
-        if status < 500:
-            response = error_response(RegistryError(Code.BAD_REQUEST, (message or "").strip()[:300]))
-        else:
-            log.error("request failed path=%r", request.raw_path, exc_info=exc)
-            if request.writer.output_size > 0:
-                msg = "a part of the answer is sent already"
-                raise ConnectionError(msg)
-            response = error_response(RegistryError(Code.UNKNOWN))
-        response.force_close()
-        return response
-
-
-class _Server(web.Server):
-    """Makes a `_Connection` for each client."""
-
-    def __call__(self) -> _Connection:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+_OWN_FILES = 128
+"""Open files that the process needs beside its clients'."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -66,8 +35,9 @@ def listen(host: str, port: int) -> socket.socket:
 @contextlib.asynccontextmanager
 async def serving(tree: Path, listener: socket.socket) -> AsyncIterator[str]:
     """Serve `tree` on `listener` while the block runs; yields the address, `HOST:PORT`."""
-    server = _Server(Registry(TreeReader(tree)).handle, access_log=None)
-    runner = web.ServerRunner(server, shutdown_timeout=_DRAIN)
+    # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
+    runner = web.ServerRunner(Listener(Registry(TreeReader(tree)), _most_connections()), shutdown_timeout=_DRAIN)
     await runner.setup()
     try:
         # the site closes the listener
@@ -76,3 +46,10 @@ async def serving(tree: Path, listener: socket.socket) -> AsyncIterator[str]:
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     finally:
         await runner.cleanup()
+
+
+def _most_connections() -> int:
+    """Raise the limit of open files as far as it goes, and return how many connections fit, with a blob each."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, min(MAX_CONNECTIONS, (hard - _OWN_FILES) // 2))

@@ -2,6 +2,7 @@
 
 Nothing that may change is remembered longer than its file stays the same: every look asks the file
 system whether `index.json` was replaced, so a publication is visible at the moment of its rename.
+What a digest names cannot change, and is kept in memory.
 """
 
 import os
@@ -13,14 +14,24 @@ from typing import BinaryIO
 import msgspec
 
 from bridge.errors import InvalidError, NotPublishedError, TreeError
-from bridge.oci import MAX_MANIFEST, Descriptor, Digest, Manifest, Reference, Repository, Tag
+from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository, Tag
 from bridge.tree.index import Index
+from bridge.tree.memory import Memory
 from bridge.tree.paths import TreePaths
 
 _CACHED = 4096
 """Repositories whose parsed index is kept; beyond that, all are read again."""
 
+_MEMORY = 12 * 1024 * 1024
+"""Bytes of manifests and small blobs that are kept."""
+
+_SMALL = 64 * 1024
+"""Bytes up to which a blob is read into memory at once: less than a thread hop, or a sendfile, costs."""
+
 _Stamp = tuple[int, int, int]
+
+Referrers = Mapping[Digest, tuple[Descriptor, ...]]
+"""For each subject the manifests that refer to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +42,52 @@ class View:
     manifests: Mapping[Digest, Descriptor]
 
 
+@dataclass(slots=True)
+class _Seen:
+    """A repository's view as of `stamp`, and what was derived from it when it was first asked for."""
+
+    stamp: _Stamp
+    view: View
+    referrers: Referrers | None = None
+
+
 class TreeReader:
     """Reads a tree. Raises NotPublishedError for what is not there, TreeError for what is broken."""
 
     def __init__(self, root: Path) -> None:
         self._paths = TreePaths(root)
-        self._views: dict[Repository, tuple[_Stamp, View]] = {}
+        self._places = str(self._paths.repositories)
+        self._seen: dict[Repository, _Seen] = {}
+        self._memory = Memory(_MEMORY)
 
     def view(self, repository: Repository) -> View:
         """Return what the repository hands out at this moment."""
-        path = self._paths.repository(repository).index
+        return self._look(repository).view
+
+    def _look(self, repository: Repository) -> _Seen:
+        path = f"{self._places}/{repository.name}/_oci/index.json"
         try:
-            stamp = _stamp(path.stat())
-            known = self._views.get(repository)
-            if known is not None and known[0] == stamp:
-                return known[1]
-            stamp, view = self._look(repository, path)
+            stamp = _stamp(os.stat(path))  # noqa: PTH116 # at every request: a Path costs ten times the call
+            known = self._seen.get(repository)
+            if known is not None and known.stamp == stamp:
+                return known
+            seen = self._read_index(repository, Path(path))
         except (FileNotFoundError, NotADirectoryError):
-            self._views.pop(repository, None)
+            self._seen.pop(repository, None)
             msg = f"repository {repository} is not published"
             raise NotPublishedError(msg) from None
-        if len(self._views) >= _CACHED:
-            self._views.clear()
-        self._views[repository] = stamp, view
-        return view
+        if len(self._seen) >= _CACHED:
+            self._seen.clear()
+        self._seen[repository] = seen
+        return seen
 
-    def _look(self, repository: Repository, path: Path) -> tuple[_Stamp, View]:
+    def _read_index(self, repository: Repository, path: Path) -> _Seen:
         """Read the index anew, and once more where a sweep took a list's blob between the two reads."""
         for last in (False, True):
             with path.open("rb") as file:
                 stamp, content = _stamp(os.fstat(file.fileno())), file.read()
             try:
-                return stamp, self._parse(repository, content)
+                return _Seen(stamp, self._parse(repository, content))
             except NotPublishedError as error:
                 if last:
                     msg = f"repository {repository} is damaged: {error}"
@@ -85,18 +110,52 @@ class TreeReader:
             msg = f"repository {repository} has no manifest {digest}"
             raise NotPublishedError(msg) from None
 
-    def open(self, repository: Repository, digest: Digest) -> BinaryIO:
-        """Open a blob that the repository holds; the caller closes it."""
+    def referrers(self, repository: Repository, subject: Digest) -> tuple[Descriptor, ...]:
+        """Return every manifest of the repository that refers to `subject`, which need not be there.
+
+        Each descriptor carries the manifest's own annotations and artifact type.
+        """
+        seen = self._look(repository)
+        if seen.referrers is None:
+            seen.referrers = self._find_referrers(repository, seen.view)
+        return seen.referrers.get(subject, ())
+
+    def blob(self, repository: Repository, digest: Digest) -> bytes | BinaryIO:
+        """Return a blob that the repository holds: a small one's bytes, a large one's file, which the caller closes."""
+        path = self._blob(repository, digest)
+        content = self._memory.get(digest)
         try:
-            return self._paths.repository(repository).blob(digest).open("rb")
+            if content is not None:
+                os.stat(path)  # noqa: PTH116 # as above: does this repository hold it?
+                return content
+            file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115 # may be the caller's to close
         except (FileNotFoundError, NotADirectoryError):
             msg = f"repository {repository} has no blob {digest}"
             raise NotPublishedError(msg) from None
+        if os.fstat(file.fileno()).st_size > _SMALL:
+            return file
+        with file:
+            content = file.read()
+        self._memory.put(digest, content)
+        return content
 
     def read(self, repository: Repository, digest: Digest) -> bytes:
-        """Return the bytes of a manifest."""
-        with self.open(repository, digest) as file:
-            return file.read(MAX_MANIFEST)
+        """Return the bytes of a manifest, from memory if it was read before.
+
+        Whether the repository hands it out is the view's to say, and is asked first.
+        """
+        content = self._memory.get(digest)
+        if content is None:
+            try:
+                content = Path(self._blob(repository, digest)).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                msg = f"repository {repository} has no blob {digest}"
+                raise NotPublishedError(msg) from None
+            self._memory.put(digest, content)
+        return content
+
+    def _blob(self, repository: Repository, digest: Digest) -> str:
+        return f"{self._places}/{repository.name}/_oci/blobs/{digest.algorithm}/{digest.hex}"
 
     def repositories(self) -> list[str]:
         """Return the names of all repositories that show a tag, in order."""
@@ -126,6 +185,18 @@ class TreeReader:
         if descriptor.is_index:
             for member in Manifest.parse(self.read(repository, descriptor.digest)).manifests:
                 self._collect(repository, member, into)
+
+    def _find_referrers(self, repository: Repository, view: View) -> Referrers:
+        found: dict[Digest, tuple[Descriptor, ...]] = {}
+        for digest, descriptor in view.manifests.items():
+            try:
+                manifest = Manifest.parse(self.read(repository, digest))
+            except (NotPublishedError, InvalidError):
+                continue  # swept since; or a member of a kind that has no subject
+            if manifest.subject is not None:
+                subject = manifest.subject.digest
+                found[subject] = (*found.get(subject, ()), manifest.refer(descriptor))
+        return found
 
 
 def _stamp(status: os.stat_result) -> _Stamp:

@@ -18,7 +18,7 @@ BAD_NAMES = (
     "hello/", "~root", "a:b", "a@b", "%2fetc%2fpasswd",
 )  # fmt: skip
 BAD_TAGS = (
-    "..", ".", "%2e%2e", ".hidden", "-dash", "a" * 129, "a" * 300, "%00", "1%00", "1%0a", "h%C3%A9", "%ff", "a+b", "",
+    "..", ".", "%2e%2e", "a" * 129, "a" * 300, "%00", "1%00", "1%0a", "h%C3%A9", "%ff", "a+b", "",
     "a%20b",
 )  # fmt: skip
 BAD_DIGESTS = (
@@ -127,19 +127,26 @@ def test_other_paths_are_errors_too(server: Registry, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["/v2/h\u00e9llo/manifests/1", "/v2/hello/manifests/\x00", "/" + "a" * 9000, "*", "no path"]
+    ("target", "status"),
+    [
+        ("/v2/h\u00e9llo/manifests/1", 400),
+        ("/v2/hello/manifests/\x00", 400),
+        ("/" + "a" * 9000, 431),
+        ("*", 400),
+        ("no path", 400),
+    ],
 )
 def test_what_is_no_http_is_answered_in_the_same_shape_and_is_no_error_of_the_registry(
-    server: Registry, target: str
+    server: Registry, target: str, status: int
 ) -> None:
-    assert_error(server.send(target), 400, "BAD_REQUEST")
+    assert_error(server.send(target), status, "UNSUPPORTED")
     assert "ERROR" not in server.said()
 
 
 def test_an_absolute_target_and_a_query_name_the_same(server: Registry) -> None:
     digest = server.get("/v2/hello/manifests/1").digest
     assert server.send("http://anywhere/v2/hello/manifests/1").digest == digest
-    assert server.send("/v2/hello/manifests/1?ns=docker.io").digest == digest
+    assert server.send("/v2/hello/manifests/1?any=thing").digest == digest
     assert server.send("/v2/hello/manifests/%31").digest == digest
     assert server.send("/v2/hello/manifests/sha256%3A" + digest[7:]).digest == digest
 

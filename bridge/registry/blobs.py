@@ -1,0 +1,142 @@
+"""Sending a blob, whole or in ranges: small ones from memory, large ones from the file to the socket by the kernel."""
+
+import asyncio
+import errno
+import logging
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Never
+
+from aiohttp import ClientConnectionError, web
+
+from bridge.errors import TreeError
+from bridge.oci import Digest
+from bridge.registry.errors import Problem, RegistryError
+from bridge.registry.headers import Headers, not_modified, of_blob
+from bridge.registry.ranges import Span, select
+
+log = logging.getLogger(__name__)
+
+_SMALL = 64 * 1024
+"""Bytes up to which a blob, or a part of one, is read into memory and leaves in one write with its headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What is sent: a head, then bytes of our own and spans of the file, in order."""
+
+    status: int
+    headers: Mapping[str, str]
+    source: bytes | BinaryIO
+    pieces: Sequence[bytes | Span]
+
+
+async def send_blob(request: web.BaseRequest, source: bytes | BinaryIO, digest: Digest) -> web.StreamResponse:
+    """Answer with the blob `digest`, its bytes or its open file, or with the ranges of it that were asked for.
+
+    Memory stays the same whatever the size of the blob and the pace of its reader. Raises
+    ConnectionError where the client went away.
+    """
+    headers = of_blob(digest)
+    if unchanged := not_modified(request, headers):
+        return unchanged
+    size = len(source) if isinstance(source, bytes) else os.fstat(source.fileno()).st_size
+    spans = _wanted(request, headers["ETag"], size)
+    if spans is None and isinstance(source, bytes):
+        # aiohttp leaves the length out of the answer to a HEAD for an empty body
+        return web.Response(body=source, headers=headers if source else {**headers, "Content-Length": "0"})
+    if spans is None:
+        return await _send(request, _Answer(200, headers, source, (Span(0, size),)))
+    if not spans:
+        raise RegistryError(Problem.RANGE_INVALID, None, {"Content-Range": f"bytes */{size}"})
+    if len(spans) == 1:
+        part = {**headers, "Content-Range": spans[0].content_range(size)}
+        return await _send(request, _Answer(206, part, source, spans))
+    return await _send(request, _in_parts(headers, source, spans, size))
+
+
+def _wanted(request: web.BaseRequest, etag: str, size: int) -> tuple[Span, ...] | None:
+    """Return the spans to send; None for all of it. A `Range` counts for GET only, and if `If-Range` agrees."""
+    header = request.headers.get("Range")
+    if header is None or request.method != "GET" or request.headers.get("If-Range", etag) != etag:
+        return None
+    return select(header, size)
+
+
+def _in_parts(headers: Headers, source: bytes | BinaryIO, spans: tuple[Span, ...], size: int) -> _Answer:
+    """Make it `multipart/byteranges`: https://www.rfc-editor.org/rfc/rfc9110.html#section-14.6 ."""
+    boundary = secrets.token_hex(16)
+    kind = headers["Content-Type"]
+    pieces: list[bytes | Span] = []
+    for span in spans:
+        head = f"\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {span.content_range(size)}\r\n\r\n"
+        pieces += [head.encode(), span]
+    pieces.append(f"\r\n--{boundary}--\r\n".encode())
+    return _Answer(206, {**headers, "Content-Type": f"multipart/byteranges; boundary={boundary}"}, source, pieces)
+
+
+async def _send(request: web.BaseRequest, answer: _Answer) -> web.StreamResponse:
+    length = sum(map(len, answer.pieces))
+    if length <= _SMALL:
+        body = b"".join(_read(answer.source, piece) for piece in answer.pieces)
+        return web.Response(status=answer.status, headers=answer.headers, body=body)
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_length = length
+    await response.prepare(request)
+    if request.method == "GET":
+        try:
+            await _stream(request, response, answer)
+        except (OSError, ClientConnectionError, TreeError) as error:
+            _abort(request, error)
+    await response.write_eof()
+    return response
+
+
+async def _stream(request: web.BaseRequest, response: web.StreamResponse, answer: _Answer) -> None:
+    """Send the pieces in order: small ones are gathered, large spans go by sendfile."""
+    gathered = bytearray()
+    for piece in answer.pieces:
+        large = isinstance(piece, Span) and len(piece) > _SMALL
+        if gathered and (large or len(gathered) > _SMALL):
+            await response.write(bytes(gathered))
+            gathered.clear()
+        if isinstance(piece, Span) and large and not isinstance(answer.source, bytes):
+            await _sendfile(request, answer.source, piece)
+        else:
+            gathered += _read(answer.source, piece)
+    if gathered:
+        await response.write(bytes(gathered))
+
+
+async def _sendfile(request: web.BaseRequest, file: BinaryIO, span: Span) -> None:
+    if request.transport is None:
+        msg = "the client went away"
+        raise ConnectionResetError(msg)
+    sent = await asyncio.get_running_loop().sendfile(request.transport, file, span.start, len(span))
+    if sent != len(span):
+        msg = f"a blob ended at byte {span.start + sent}"
+        raise TreeError(msg)
+
+
+def _read(source: bytes | BinaryIO, piece: bytes | Span) -> bytes:
+    if isinstance(piece, bytes):
+        return piece
+    if isinstance(source, bytes):
+        return source[piece.start : piece.stop]
+    content = os.pread(source.fileno(), len(piece), piece.start)
+    if len(content) != len(piece):
+        msg = f"a blob ended at byte {piece.start + len(content)}"
+        raise TreeError(msg)
+    return content
+
+
+def _abort(request: web.BaseRequest, error: Exception) -> Never:
+    """Cut the connection: its header promised more bytes than will come. A client that left is no news."""
+    if isinstance(error, TreeError) or (isinstance(error, OSError) and error.errno == errno.EIO):
+        log.error("tree is damaged path=%r error=%r", request.raw_path, str(error))
+    if request.transport is not None:
+        request.transport.abort()
+    msg = "the response was cut"
+    raise ConnectionAbortedError(msg) from error

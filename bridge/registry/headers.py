@@ -1,0 +1,55 @@
+"""The headers of what is served by content, and the answer to a client that has it already."""
+
+from functools import lru_cache
+
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from bridge.oci import Descriptor, Digest
+from bridge.registry.errors import COMMON
+from bridge.registry.negotiation import matches
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+"""For what a digest names: it never changes."""
+
+REVALIDATE = "no-cache"
+"""For what a tag or a list shows: a cache may keep it, and has to ask every time."""
+
+_KEPT = ("Cache-Control", "Docker-Content-Digest", "ETag", "Vary")
+
+Headers = CIMultiDictProxy[str]
+
+
+def of_manifest(descriptor: Descriptor, caching: str) -> Headers:
+    """Return the headers of a manifest: it is served with its own media type, or not at all (`Vary`)."""
+    return _of_content(descriptor.media_type, descriptor.digest.algorithm, descriptor.digest.hex, caching)
+
+
+def of_blob(digest: Digest) -> Headers:
+    """Return the headers of a blob."""
+    return _of_content("application/octet-stream", digest.algorithm, digest.hex, IMMUTABLE)
+
+
+@lru_cache(maxsize=4096)
+def _of_content(media_type: str, algorithm: str, encoded: str, caching: str) -> Headers:
+    """Return the headers of bytes that have a digest. The entity tag is the digest, in quotes."""
+    digest = f"{algorithm}:{encoded}"
+    negotiated = media_type != "application/octet-stream"
+    headers = CIMultiDict(COMMON)
+    headers["Content-Type"] = media_type
+    headers["Docker-Content-Digest"] = digest
+    headers["ETag"] = f'"{digest}"'
+    headers["Cache-Control"] = caching
+    headers.update({"Vary": "Accept"} if negotiated else {"Accept-Ranges": "bytes"})
+    return CIMultiDictProxy(headers)
+
+
+def not_modified(request: web.BaseRequest, headers: Headers) -> web.Response | None:
+    """Return a 304 where the client's `If-None-Match` says that it has what `headers` describe.
+
+    It repeats what a 200 would say: https://www.rfc-editor.org/rfc/rfc9110.html#section-15.4.5
+    """
+    known = request.headers.getall("If-None-Match", None)
+    if known is None or not matches(",".join(known), headers["ETag"]):
+        return None
+    return web.Response(status=304, headers=COMMON | {name: headers[name] for name in _KEPT if name in headers})

@@ -76,9 +76,7 @@ def write(directory: Path, layers: Sequence[Layer], content: bytes | None = None
         "schemaVersion": 2,
         "mediaType": oci.OCI_MANIFEST,
         "config": {"mediaType": DOCKER_CONFIG if docker else oci.OCI_CONFIG, **_put(directory, content)},
-        "layers": [
-            {"mediaType": layer.media_type, **_put(directory, layer.content), **layer.more} for layer in layers
-        ],
+        "layers": [{"mediaType": layer.media_type, **_put(directory, layer.content), **layer.more} for layer in layers],
         **fields,
     }
     encoded = json.dumps(manifest).encode()

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # What quickstart and check share: install what is missing, make a virtual environment. Sourced, not run.
 
-# shellcheck disable=SC2034 # used by the scripts that source this
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# Ctrl-C while pip works is no failure of pip's, though its exit code says so.
+trap 'exit 130' INT
 # An ordinary user's PATH on Debian leaves these out, and iptables and nginx live there.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 

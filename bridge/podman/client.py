@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import LineTooLong
 
 from bridge.errors import ImageUnknownError, InvalidError, PodmanError, UnreachableError
-from bridge.oci import Digest
+from bridge.oci import DOCKER_LIST, Digest
 from bridge.plan import Image
 
 _BASE = "http://podman/v4.0.0/libpod"
@@ -49,6 +50,19 @@ class Inspected:
     diff_ids: tuple[Digest, ...]
     manifest_type: str
     digest: Digest | None
+
+
+class _Listed(msgspec.Struct, rename="pascal"):
+    """One image of a listing, as far as podbridge reads it."""
+
+    id: str
+    repo_tags: list[str] | None = None
+    repo_digests: list[str] | None = None
+    is_manifest_list: bool = False
+    digest: str | None = None
+    labels: dict[str, str] | None = None
+    size: int = 0
+    created: int = 0
 
 
 class Podman:
@@ -96,13 +110,13 @@ class Podman:
         for attempt in range(1, _LISTING_TRIES + 1):
             try:
                 answer = await self._get("/images/json", _LISTING)
-                return tuple(_image(entry) for entry in answer)
+                return tuple(_image(entry) for entry in msgspec.convert(answer, list[_Listed]))
             except ImageUnknownError:
                 if attempt == _LISTING_TRIES:
                     raise
                 await asyncio.sleep(0.05 * attempt)
-            except (KeyError, TypeError, AttributeError, InvalidError) as error:
-                msg = f"podman's listing of images is not as expected: {error!r}"
+            except (msgspec.ValidationError, InvalidError) as error:
+                msg = f"podman's listing of images is not as expected: {error}"
                 raise PodmanError(msg) from error
         raise AssertionError
 
@@ -129,9 +143,12 @@ class Podman:
                 raise ImageUnknownError(msg)
             return response.status == 204
 
-    async def exists(self, image_id: str) -> bool:
-        """Say whether the image is in the store now."""
-        async with self._request(f"/images/{image_id}/exists", _ANSWER) as response:
+    async def exists(self, image: Image) -> bool:
+        """Say whether the image is in the store now. Podman looks for a manifest list elsewhere than for an image."""
+        kind = "manifests" if image.is_list else "images"
+        async with self._request(f"/{kind}/{image.id}/exists", _ANSWER) as response:
+            if response.status not in (204, 404):
+                raise _problem(response.status, await response.read())
             return response.status == 204
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
@@ -140,10 +157,10 @@ class Podman:
             if response.status != 200:
                 raise _problem(response.status, await response.read())
             yield {}
-            async for line in response.content:
+            async for line in _lines(response.content):
                 event = _decode(line)
-                if "message" in event and "Type" not in event:
-                    raise _problem(int(event.get("response", 500)), line)
+                if not isinstance(event, dict) or "Type" not in event:
+                    raise _problem(500, line)
                 yield event
 
     async def _get(self, path: str, timeout: aiohttp.ClientTimeout = _ANSWER) -> Any:
@@ -164,8 +181,28 @@ class Podman:
             msg = f"podman did not answer {path} within {timeout.total or timeout.sock_connect:g} s"
             raise UnreachableError(msg) from error
         except (aiohttp.ClientError, OSError) as error:
-            msg = f"podman does not answer on {self.socket}: {error}"
+            msg = f"podman does not answer on {self.socket}: {_words(error)}"
             raise UnreachableError(msg) from error
+
+
+def _words(error: Exception) -> str:
+    """Say what happened to a connection, without aiohttp's own vocabulary."""
+    match error:
+        case aiohttp.ClientConnectorError():
+            return error.os_error.strerror or str(error.os_error)
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
+            return "it closed the connection in the middle of its answer"
+        case _:
+            return str(error)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    try:
+        async for line in content:
+            yield line
+    except LineTooLong as error:
+        msg = "podman wrote an event that is too long to read"
+        raise PodmanError(msg) from error
 
 
 def _decode(content: bytes) -> Any:
@@ -186,17 +223,25 @@ def _problem(status: int, content: bytes) -> PodmanError:
     return PodmanError(f"podman answered {status}: {message}")
 
 
-def _image(entry: Mapping[str, Any]) -> Image:
-    digest = entry.get("Digest")
+_EMPTY_LIST = Digest.of(msgspec.json.encode({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": None}))
+"""What podman 4 shows as the digest of every manifest list: that of the list when it was made, empty. The
+current one stands beside it in RepoDigests, and changes with every edit (measured, 4.3.1)."""
+
+
+def _image(entry: _Listed) -> Image:
+    digest = Digest.parse(entry.digest) if entry.digest else None
+    digests = frozenset(Digest.parse(text.rpartition("@")[2]) for text in entry.repo_digests or ())
+    is_list = entry.is_manifest_list or digest == _EMPTY_LIST
+    if digest == _EMPTY_LIST:
+        digests -= {_EMPTY_LIST}
+        digest = min(digests, default=digest)
     return Image(
-        id=_image_id(entry["Id"]),
-        names=tuple(entry.get("RepoTags") or ()),
-        digest=Digest.parse(digest) if digest else None,
-        labels=entry.get("Labels") or {},
-        size=int(entry.get("Size") or 0),
-        created=int(entry.get("Created") or 0),
+        id=Digest.parse(f"sha256:{entry.id}").hex,
+        names=tuple(entry.repo_tags or ()),
+        digest=digest,
+        digests=digests,
+        is_list=is_list,
+        labels=entry.labels or {},
+        size=entry.size,
+        created=entry.created,
     )
-
-
-def _image_id(text: str) -> str:
-    return Digest.parse(f"sha256:{text}").hex

@@ -13,6 +13,8 @@ from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
 from bridge.service import parts
 from bridge.service.steering import Facts, Steering
+from bridge.tree.contents import check_version
+from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
 
 
@@ -69,7 +71,11 @@ async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Fac
 
 @contextlib.asynccontextmanager
 async def registry_only(config: Config) -> AsyncIterator[str]:
-    """Serve the tree while the block runs, with no podman and no publisher; yields the address."""
+    """Serve the tree while the block runs, with no podman and no publisher; yields the address.
+
+    The tree may be made later; raises TreeError for a directory that is something else.
+    """
+    check_version(TreePaths(config.tree), new=True)
     listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
     async with registry.serving(config.tree, listener) as address:
         yield address

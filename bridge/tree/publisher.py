@@ -6,17 +6,19 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from bridge.errors import InvalidError, NotPublishedError, TreeError
-from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
-from bridge.plan import Publication, Source
+from bridge.errors import NotPublishedError, TreeError
+from bridge.oci import Descriptor, Digest, Reference, Repository
+from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
+from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
@@ -35,16 +37,8 @@ class Swept:
     freed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a tree shows, and which references are held out of it."""
-
-    publications: Mapping[Reference, Publication]
-    held: frozenset[Reference]
-
-
 class Tree:
-    """The publisher's side of a tree. Every method blocks; none is safe beside another one.
+    """The publisher's side of a tree. Every method blocks; no write is safe beside another one.
 
     Raises TreeError, and OSError with the path where the disk itself fails.
     """
@@ -81,10 +75,18 @@ class Tree:
         if not self.paths.version.exists():
             content = msgspec.json.encode({"version": FORMAT_VERSION})
             disk.write_atomically(self.paths.version, content, self.paths.staging)
+        self._clear()
         for repository in repositories(self.paths):
             self._indexes[repository] = self._read_or_heal(repository)
             self._derive(repository)
         self._derive_catalog()
+
+    def _clear(self) -> None:
+        """Remove what a kill left of repositories that had no index yet, or none any more."""
+        for directory in reversed(list(directories(self.paths))):
+            paths = RepositoryPaths(directory)
+            if directory.exists() and not paths.index.exists():
+                self._remove(paths)
 
     def _read_or_heal(self, repository: Repository) -> Index:
         """Read an index; a damaged one counts as empty, and the next pass publishes the repository anew."""
@@ -97,11 +99,11 @@ class Tree:
     @property
     def shown(self) -> Shown:
         """Everything that is shown now, and what is held."""
-        return _shown(self._indexes.values())
+        return showing(list(self._indexes.values()))
 
     def find(self, source: Source) -> Publication | None:
         """Return a publication of the same source, shown or superseded, whose bytes are in the tree."""
-        for index in self._indexes.values():
+        for index in list(self._indexes.values()):
             superseded = (old.publication for old in index.superseded)
             for item in (*index.publications.values(), *superseded):
                 if item.source == source:
@@ -112,9 +114,12 @@ class Tree:
         """Say whether the tree holds the blob. What it holds was verified when it came in."""
         return self.paths.blob(digest).exists()
 
-    def read(self, digest: Digest) -> bytes:
-        """Return the bytes of a blob that is a manifest or a config."""
-        return self.paths.blob(digest).read_bytes()
+    def size(self, descriptor: Descriptor) -> int:
+        """Return the bytes of a manifest and everything it references, each blob once.
+
+        Raises TreeError where the tree lacks a part of it.
+        """
+        return sum(self.paths.blob(digest).stat().st_size for digest in closure(self.paths, descriptor))
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
@@ -159,6 +164,10 @@ class Tree:
             raise NotPublishedError(msg)
         self._change(index.withdraw(reference.tag, time.time(), hold=hold))
 
+    def orphan(self, reference: Reference) -> None:
+        """Note that a publication is kept although its image has gone."""
+        self._write(self._index(reference.repository).orphan(reference.tag, time.time()))
+
     def release(self, reference: Reference) -> None:
         """Let a held reference be published again. Does nothing where it is not held."""
         index = self._index(reference.repository)
@@ -169,14 +178,19 @@ class Tree:
         """Remove what was superseded more than `grace` seconds ago, and blobs that nothing links any more."""
         before = time.time() - grace
         total = 0
+        leaving: Counter[str] = Counter()
         for repository, index in list(self._indexes.items()):
             kept = index.sweep(before)
             total += len(index.superseded) - len(kept.superseded)
-            if not dry_run and (kept.superseded != index.superseded or not kept):
+            links = self._unreferenced(repository, kept)
+            if dry_run:
+                leaving.update(link.name for link in links)
+                continue
+            if kept.superseded != index.superseded or not kept:
                 self._change(kept)
-            if not dry_run and kept:
-                self._unlink_unreferenced(repository, kept)
-        blobs, freed = self._sweep_blobs(before, dry_run=dry_run)
+            for link in links:
+                link.unlink(missing_ok=True)
+        blobs, freed = self._sweep_blobs(before, None if not dry_run else leaving)
         return Swept(total, blobs, freed)
 
     def _index(self, repository: Repository) -> Index:
@@ -184,6 +198,14 @@ class Tree:
 
     def _change(self, index: Index) -> None:
         """Replace an index by one that shows less: first what is derived goes, then the truth."""
+        before = self._index(index.repository)
+        try:
+            self._show_less(index)
+        except OSError:
+            self._indexes[index.repository] = before
+            raise
+
+    def _show_less(self, index: Index) -> None:
         paths = self.paths.repository(index.repository)
         self._indexes[index.repository] = index
         if index:
@@ -216,7 +238,8 @@ class Tree:
         """Remove an empty repository, `index.json` first, and the directories above that it leaves empty."""
         paths.index.unlink(missing_ok=True)
         paths.tags.unlink(missing_ok=True)
-        shutil.rmtree(paths.layout)
+        if paths.layout.exists():
+            shutil.rmtree(paths.layout)
         directory = paths.root
         while directory != self.paths.repositories and not any(disk.names(directory)):
             directory.rmdir()
@@ -236,97 +259,25 @@ class Tree:
         if not path.exists() or path.read_bytes() != content:
             disk.write_atomically(path, content, self.paths.staging, durable=False)
 
-    def _unlink_unreferenced(self, repository: Repository, index: Index) -> None:
+    def _unreferenced(self, repository: Repository, index: Index) -> list[Path]:
+        """Return the repository's links to blobs that nothing in `index` references."""
         paths = self.paths.repository(repository)
         referenced = {digest.hex for descriptor in index.descriptors for digest in closure(self.paths, descriptor)}
-        for algorithm in disk.names(paths.blobs):
-            for name in set(disk.names(paths.blobs / algorithm)) - referenced:
-                (paths.blobs / algorithm / name).unlink()
+        return [
+            paths.blobs / algorithm / name
+            for algorithm in disk.names(paths.blobs)
+            for name in set(disk.names(paths.blobs / algorithm)) - referenced
+        ]
 
-    def _sweep_blobs(self, before: float, *, dry_run: bool) -> tuple[int, int]:
+    def _sweep_blobs(self, before: float, leaving: Counter[str] | None) -> tuple[int, int]:
+        """Remove blobs without a link; given the number of links that would leave, only count them."""
         count = freed = 0
         with os.scandir(self.paths.blobs) as entries:
             for entry in entries:
                 status = entry.stat()
-                if status.st_nlink == 1 and status.st_mtime < before:
+                links = status.st_nlink - (leaving or Counter())[entry.name]
+                if links == 1 and status.st_mtime < before:
                     count, freed = count + 1, freed + status.st_size
-                    if not dry_run:
+                    if leaving is None:
                         Path(entry.path).unlink()
         return count, freed
-
-
-def check_version(paths: TreePaths, *, new: bool) -> None:
-    """Refuse a directory that is no tree of this format; with `new` an empty one will do.
-
-    Raises TreeError, which says what the directory is instead.
-    """
-    try:
-        version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
-    except FileNotFoundError:
-        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "repositories"}
-        if new and not strange:
-            return
-        found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"
-        msg = f"{paths.root} is no podbridge tree: {found} and no podbridge.json"
-        raise TreeError(msg) from None
-    except (msgspec.DecodeError, KeyError) as error:
-        msg = f"{paths.version} is damaged: {error}"
-        raise TreeError(msg) from error
-    if version != FORMAT_VERSION:
-        msg = f"{paths.root} has tree format {version}, and this podbridge knows {FORMAT_VERSION}: use a newer one"
-        raise TreeError(msg)
-
-
-def shown(root: Path) -> Shown:
-    """Read what a tree shows, without its lock; nothing where there is no tree yet. Raises TreeError."""
-    paths = TreePaths(root.absolute())
-    if not paths.version.exists():
-        return Shown({}, frozenset())
-    check_version(paths, new=False)
-    return _shown(read_index(paths, repository) for repository in repositories(paths))
-
-
-def _shown(indexes: Iterable[Index]) -> Shown:
-    publications: dict[Reference, Publication] = {}
-    held: set[Reference] = set()
-    for index in indexes:
-        publications |= {item.reference: item for item in index.publications.values()}
-        held |= {Reference(index.repository, tag) for tag in index.held}
-    return Shown(publications, frozenset(held))
-
-
-def repositories(paths: TreePaths) -> Iterator[Repository]:
-    """Yield every repository that the tree holds, found on the disk."""
-    for directory, below, _ in os.walk(paths.repositories):
-        if "_oci" in below and (Path(directory) / "_oci" / "index.json").exists():
-            yield Repository(str(Path(directory).relative_to(paths.repositories)))
-        below[:] = [name for name in below if not name.startswith("_")]
-
-
-def read_index(paths: TreePaths, repository: Repository) -> Index:
-    """Read the truth of a repository; raise TreeError where it is damaged."""
-    try:
-        return Index.parse(repository, paths.repository(repository).index.read_bytes())
-    except InvalidError as error:
-        raise TreeError(str(error)) from error
-
-
-def closure(paths: TreePaths, descriptor: Descriptor) -> Iterator[Digest]:
-    """Yield the digest of a manifest and of everything that it references, each once.
-
-    Raises TreeError where the tree lacks a blob: what is not whole is not shown.
-    """
-    seen: set[Digest] = set()
-    waiting = [descriptor]
-    while waiting:
-        item = waiting.pop()
-        if item.digest in seen:
-            continue
-        seen.add(item.digest)
-        path = paths.blob(item.digest)
-        if not path.exists():
-            msg = f"the tree lacks blob {item.digest}"
-            raise TreeError(msg)
-        yield item.digest
-        if item.is_manifest:
-            waiting.extend(Manifest.parse(path.read_bytes()).references)

@@ -41,7 +41,7 @@ class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """PEM files: the server's certificate with its chain, its key; who signs the certificates that clients must have."""
+    """PEM files: the server's certificate with its chain, its key; who signs the ones that clients must have."""
 
     certificate: Path
     key: Path

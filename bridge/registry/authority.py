@@ -73,7 +73,7 @@ def make_files(directory: Path, hosts: Iterable[str]) -> tuple[TlsFiles, tuple[P
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         if files.ca.exists() and not files.ca_key.exists():
-            msg = f"{files.ca_key}: is missing, and {files.ca.name} signs nothing without it; bring it back, or choose another directory"
+            msg = f"{files.ca_key}: is missing, and signs for ca.crt; bring it back, or take another directory"
             raise ConfigError(msg)
         ca_key = _key(files.ca_key, written)
         ca = _authority(files.ca, ca_key, written)

@@ -4,7 +4,7 @@ import ipaddress
 import logging
 import socket
 
-from bridge.config import RegistryConfig
+from bridge.config import AuthConfig, RegistryConfig
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +14,9 @@ def warn_if_open(settings: RegistryConfig, listener: socket.socket) -> None:
     host = listener.getsockname()[0]
     if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         return
-    named = settings.auth is not None or (settings.tls is not None and settings.tls.client_ca is not None)
+    named = settings.auth not in (None, AuthConfig()) or (
+        settings.tls is not None and settings.tls.client_ca is not None
+    )
     for missing, setting, consequence in (
         (not named, "registry.auth", "everybody who reaches it can read every image"),
         (settings.tls is None, "registry.tls", "images and passwords cross the network in the clear"),

@@ -16,7 +16,7 @@ from bridge.plan import Fidelity, Image
 from bridge.podman import raw
 from bridge.podman.client import Inspected, Podman
 from bridge.podman.save import Commands
-from bridge.publish import lists
+from bridge.publish import lists, threads
 from bridge.publish.manifests import Layer, choose
 from bridge.tree import disk
 from bridge.tree.publisher import Tree
@@ -123,15 +123,15 @@ class Exporter:
                 exported = await stack.enter_async_context(self.export(member.image, store))
                 lists.require_exact(member, exported.descriptor.digest)
             directory = await stack.enter_async_context(self._staged())
-            await asyncio.to_thread(self._adopt_bytes, directory, content)
+            await threads.run(self._adopt_bytes, directory, content)
             index = Descriptor(Manifest.parse(content).media_type, Digest.of(content), len(content))
-            yield Exported(index, Fidelity.EXACT, await asyncio.to_thread(self._tree.size, index))
+            yield Exported(index, Fidelity.EXACT, await threads.run(self._tree.size, index))
 
     @contextlib.asynccontextmanager
     async def _image(self, image: Image) -> AsyncIterator[Exported]:
         inspected = await self._podman.inspect(image.id)
         async with self._staged() as directory:
-            self._job = job = await asyncio.to_thread(self._prepare, image, inspected, directory)
+            self._job = job = await threads.run(self._prepare, image, inspected, directory)
             try:
                 yield await self._run(job)
             finally:
@@ -140,11 +140,11 @@ class Exporter:
     @contextlib.asynccontextmanager
     async def _staged(self) -> AsyncIterator[Path]:
         stage = self._tree.stage()
-        directory = await asyncio.to_thread(stage.__enter__)
+        directory = stage.__enter__()  # one mkdir, here: a thread's result could be lost to a cancellation
         try:
             yield directory
         finally:
-            await asyncio.shield(asyncio.to_thread(stage.__exit__, None, None, None))
+            await threads.run(stage.__exit__, None, None, None)
 
     def _prepare(self, image: Image, inspected: Inspected, directory: Path) -> _Job:
         known = frozenset(digest for digest in inspected.diff_ids if self._tree.has(digest))
@@ -159,7 +159,7 @@ class Exporter:
         layers = await self._save_layers(job)
         originals = await self._originals(job)
         content, fidelity = choose(job.image, layers, originals.saved, originals.stored)
-        return await asyncio.to_thread(self._take, job, content, originals.config, fidelity)
+        return await threads.run(self._take, job, content, originals.config, fidelity)
 
     async def _originals(self, job: _Job) -> _Originals:
         """Find podman's own manifest and config; ask no more programs than the image needs.
@@ -170,7 +170,7 @@ class Exporter:
         docker-format image is written once more in its own format.
         """
         image = job.image
-        saved, config = await asyncio.to_thread(_saved, job.layout)
+        saved, config = await threads.run(_saved, job.layout)
         if image.digest is not None and Digest.of(saved) == image.digest:
             return _Originals(config, saved)
         if raw.available():
@@ -181,7 +181,7 @@ class Exporter:
             return _Originals(config, saved)
         directory = job.directory / "docker"
         await self._commands.save_docker(image.id, directory, job.scratch, job.progress)
-        return _Originals(*await asyncio.to_thread(_saved_docker, directory, image))
+        return _Originals(*await threads.run(_saved_docker, directory, image))
 
     def _take(self, job: _Job, content: bytes, config: bytes, fidelity: Fidelity) -> Exported:
         """Move everything verified into the tree: layers and config first, the manifest last."""
@@ -208,13 +208,13 @@ class Exporter:
                 await asyncio.wait({saving}, timeout=_LOOK_EVERY)
                 for digest in job.missing - sizes.keys():
                     if job.blob(digest).exists():
-                        sizes[digest] = await asyncio.to_thread(self._verify, job, digest)
+                        sizes[digest] = await threads.run(self._verify, job, digest)
             await saving
         finally:
             saving.cancel()
             await asyncio.gather(saving, return_exceptions=True)
         for digest in set(job.inspected.diff_ids) - sizes.keys():
-            sizes[digest] = await asyncio.to_thread(self._verify, job, digest)
+            sizes[digest] = await threads.run(self._verify, job, digest)
         return [Layer(digest, sizes[digest]) for digest in job.inspected.diff_ids]
 
     def _verify(self, job: _Job, digest: Digest) -> int:

@@ -18,6 +18,7 @@ from bridge.oci import Reference
 from bridge.plan import Image, Plan, Shown, Source, Target, is_mass_withdrawal, make_plan
 from bridge.podman.client import Podman
 from bridge.policy import Policy, Wanted
+from bridge.publish import threads
 from bridge.publish.export import Exported, Exporter
 from bridge.publish.failures import Failures, retry_delay, words
 from bridge.publish.writer import TreeWriter
@@ -167,7 +168,7 @@ class Reconciler:
     async def release(self, reference: Reference) -> None:
         """Let a held reference be published again."""
         async with self._writer.turn:
-            await asyncio.to_thread(self.parts.tree.release, reference)
+            await threads.run(self.parts.tree.release, reference)
             self._remember()
         self.failures.forget(reference)
 

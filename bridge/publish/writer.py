@@ -9,6 +9,7 @@ from bridge.conditions import Conditions, Kind
 from bridge.errors import BridgeError
 from bridge.oci import Reference
 from bridge.plan import Publication, Target
+from bridge.publish import threads
 from bridge.publish.export import Exported
 from bridge.publish.failures import words
 from bridge.tree.publisher import Swept, Tree
@@ -43,7 +44,7 @@ class TreeWriter:
             origins=target.image.digests,
             keep=target.keep,
         )
-        await asyncio.to_thread(self.tree.publish, publication)
+        await threads.run(self.tree.publish, publication)
         self._conditions.confirm(Kind.TREE_WRITABLE)
         log.info(
             "published reference=%s digest=%s fidelity=%s image=%s bytes=%d",
@@ -52,12 +53,12 @@ class TreeWriter:
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Withdraw. Raises TreeError or OSError."""
-        await asyncio.to_thread(self.tree.withdraw, reference, hold=hold)
+        await threads.run(self.tree.withdraw, reference, hold=hold)
         log.info("withdrawn reference=%s held=%s", reference, hold)
 
     async def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what has been superseded for longer than `grace` seconds. Raises TreeError or OSError."""
-        swept = await asyncio.to_thread(self.tree.sweep, grace, dry_run=dry_run)
+        swept = await threads.run(self.tree.sweep, grace, dry_run=dry_run)
         if not dry_run and (swept.manifests or swept.blobs):
             log.info(
                 "swept manifests=%d blobs=%d bytes=%d dry_run=%s", swept.manifests, swept.blobs, swept.freed, dry_run
@@ -67,7 +68,7 @@ class TreeWriter:
     async def quietly(self, write: Callable[[Reference], None], reference: Reference, done: str) -> bool:
         """Write, and log `done`; tell a failure as a condition and return False: the next pass tries again."""
         try:
-            await asyncio.to_thread(write, reference)
+            await threads.run(write, reference)
         except (BridgeError, OSError) as error:
             self._conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", f"{reference}: {words(error)}")
             return False

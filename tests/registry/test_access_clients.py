@@ -226,3 +226,25 @@ async def test_the_whole_service_has_the_same_rules(shelf: tuple[Shelf, str]) ->
             assert (await line.ask("/v2/", **ann)).status == 200
             assert (await line.ask("/v2/other/app/tags/list", **ann)).status == 403
         assert SECRET not in guarded.printed
+
+
+@needs("dockerd")
+@needs("containerd")
+@needs("unshare")
+@needs_root
+@pytest.mark.skipif(not Path("/etc/docker").is_dir(), reason="there is no place for the tests' own /etc/docker")
+async def test_docker_engine_logs_in_and_pulls(guarded: Guarded) -> None:
+    root = guarded.directory
+    wire = root / "d.sock"
+    # docker looks for authorities in /etc/docker only; this one is seen by nobody else
+    inside = f"mount -t tmpfs none /etc/docker && cp -r {guarded.authority.parent} /etc/docker/ && exec dockerd"
+    options = f"--data-root {root}/d-root --exec-root {root}/d-exec --pidfile {root}/d.pid --host unix://{wire}"
+    alone = "--storage-driver vfs --iptables=false --ip6tables=false --bridge=none"
+    async with daemon(root / "dockerd.log", wire, "unshare", "-m", "sh", "-c", f"{inside} {options} {alone}"):
+        docker = ("docker", "--config", root / "docker", "--host", f"unix://{wire}")
+        image = f"{guarded.address}/team/app:1"
+        await run(*docker, "pull", f"{guarded.address}/public/app:1", ok=False)  # it goes no way without a login
+        await run(*docker, "login", "-u", "ann", "-p", WRONG, guarded.address, ok=False)
+        await run(*docker, "login", "-u", "ann", "-p", SECRET, guarded.address)
+        assert guarded.digest in await run(*docker, "pull", image)
+        await run(*docker, "pull", f"{guarded.address}/other/app:1", ok=False)

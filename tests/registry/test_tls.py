@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -195,16 +196,33 @@ async def test_only_clients_with_a_certificate_of_the_client_ca_come_in(
             assert await answers(address, context) == status
 
 
+def resume(address: str, context: ssl.SSLContext, session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+    """Ask for `/v2/`, in a resumed session if the server agrees; return the session, None where TLS refuses it."""
+    host, _, port = address.rpartition(":")
+    try:
+        with (
+            socket.create_connection((host, int(port)), 20) as plain,
+            context.wrap_socket(plain, server_hostname=host, session=session) as line,
+        ):
+            line.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+            return line.session if line.recv(100).startswith(b"HTTP/1.1 200") else None
+    except OSError:
+        return None
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_client_ca_taken_out_lets_its_clients_in_no_more_even_resumed(
-    shelf: Shelf, ours: Certificates, theirs: Certificates, tmp_path: Path
+    shelf: Shelf, ours: Certificates, theirs: Certificates, tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     mine, other = sign_client(ours, "node-1"), sign_client(theirs, "node-2")
     trusted = write(tmp_path / "clients.pem", ours.file("ca.crt").read_bytes())
     before = ours.trusted(client=mine)
+    before.maximum_version = version
     async with guarded(shelf.root, tls=ours.settings(trusted)) as address:
-        assert await answers(address, before) == 200
+        session = await asyncio.to_thread(resume, address, before, None)
+        assert session is not None
         write(trusted, theirs.file("ca.crt").read_bytes(), age=30)
-        assert await answers(address, before) is None
+        assert await asyncio.to_thread(resume, address, before, session) is None
         assert await answers(address, ours.trusted(client=other)) == 200
 
 

@@ -2,11 +2,14 @@
 
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bridge.cli import options, text
+
+if TYPE_CHECKING:
+    from bridge.registry.authority import TlsFiles
 
 _TOLD = """\
 For podbridge, in its configuration file:
@@ -66,14 +69,11 @@ def tls_init_command(
         made = {"ca": str(files.ca), "certificate": str(files.certificate), "key": str(files.key)}
         text.json({**made, "written": [str(path) for path in written]})
         return
-    for path in written:
-        click.echo(f"wrote {path}")
-    if not written:
-        click.echo(f"everything is there already, in {files.directory}")
-    port = config.registry.listen.port
-    host = f"[{named[0]}]" if ":" in named[0] else named[0]
+    click.echo("\n".join(f"wrote {path}" for path in written) or f"everything is there already, in {files.directory}")
     click.echo()
-    click.echo(
-        _TOLD.format(ca=files.ca, certificate=files.certificate, key=files.key, port=port, address=f"{host}:{port}"),
-        nl=False,
-    )
+    click.echo(_told(files, named[0], config.registry.listen.port), nl=False)
+
+
+def _told(files: "TlsFiles", host: str, port: int) -> str:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return _TOLD.format(ca=files.ca, certificate=files.certificate, key=files.key, port=port, address=address)

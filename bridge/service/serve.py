@@ -34,7 +34,7 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             enter = stack.enter_async_context
             commands = stack.enter_context(control.listening(config.control.socket))
             listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-            facts = Facts(await enter(registry.serving(tree.paths.root, listener)))
+            facts = Facts(await enter(registry.serving(tree.paths.root, listener, config.registry)))
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
@@ -79,5 +79,5 @@ async def registry_only(config: Config) -> AsyncIterator[str]:
     """
     check_version(TreePaths(config.tree), new=True)
     listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-    async with registry.serving(config.tree, listener) as address:
+    async with registry.serving(config.tree, listener, config.registry) as address:
         yield address

@@ -91,6 +91,7 @@ def _greet(console: "Console", service: "Steering", scheme: str) -> None:
         f"  tree      {status.tree}\n"
         f"  registry  {scheme}://{status.registry}\n",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -105,6 +106,7 @@ def _invite(console: "Console", service: "Steering", scheme: str) -> None:
         "  podman build -t localhost/hello:1 .\n"
         f"  podman pull {plain}{status.registry}/hello:1\n",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from bridge.cli import text
@@ -20,15 +19,26 @@ _EVERY = 0.25
 Look = Callable[[], export.Progress | None]
 
 
-def start_logging(*, quiet: bool = False) -> Console:
+class _Lines(logging.Handler):
+    """Prints a record as one line above whatever progress is shown; the terminal wraps it, so that it can be copied."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = {"WARNING": "yellow", "ERROR": "bold red"}.get(record.levelname)
+        self._console.print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def start_logging() -> Console:
     """Send the log to standard error: in colour to a terminal, one plain line each to anything else."""
     console = Console(stderr=True)
-    handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    if console.is_terminal:
-        handler = RichHandler(console=console, show_path=False, omit_repeated_times=False, markup=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
+    handler: logging.Handler = _Lines(console) if console.is_terminal else logging.StreamHandler()
+    if not console.is_terminal:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     return console
 
 

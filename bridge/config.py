@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import yaml
@@ -17,6 +17,7 @@ import yaml
 from bridge.errors import ConfigError
 from bridge.policy import Rule
 
+_LAST_PORT = 65535
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -39,34 +40,42 @@ class Seconds(float):
         return f"{float(self):g}s"
 
 
+class Address(str):
+    """A TCP address, `HOST:PORT`; an IPv6 host stands in brackets, port 0 takes a free one."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: object) -> "Address":
+        """Read `127.0.0.1:5000` and the like; raise ValueError for anything else."""
+        match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/\s]+):(\d{1,5})", str(text), re.ASCII)
+        if match is None or int(match[2]) > _LAST_PORT:
+            msg = f"Expected HOST:PORT, got {text!r}"
+            raise ValueError(msg)
+        return cls(text)
+
+    @property
+    def host(self) -> str:
+        """Return the host, without brackets."""
+        return self.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Return the port."""
+        return int(self.rpartition(":")[2])
+
+
 class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which podman. Without `socket`: the user's own, or a service that podbridge starts."""
 
     socket: str | None = None
-    command: tuple[str, ...] = ("podman",)
-
-    def __post_init__(self) -> None:
-        if not self.command:
-            msg = "Expected at least the name of the program, got an empty list"
-            raise ValueError(msg)
+    command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("podman",)
 
 
 class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the registry listens, `HOST:PORT`; port 0 takes a free one."""
+    """Where the registry listens."""
 
-    listen: str = "127.0.0.1:5000"
-
-    def __post_init__(self) -> None:
-        _ = self.address
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Return host and port; an IPv6 host stands in brackets in `listen`."""
-        host, colon, port = self.listen.rpartition(":")
-        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            msg = f"Expected HOST:PORT, got {self.listen!r}"
-            raise ValueError(msg)
-        return host.strip("[]"), int(port)
+    listen: Address = Address("127.0.0.1:5000")
 
 
 class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,8 +171,8 @@ def load(file: Path | None = None, flags: Mapping[str, str | None] | None = None
 
 
 def _decode(kind: type, value: object) -> object:
-    if kind is Seconds:
-        return Seconds.parse(value)
+    if kind is Seconds or kind is Address:
+        return kind.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
     msg = f"Expected `{kind.__name__.lower()}`, got {value!r}"
@@ -171,8 +180,14 @@ def _decode(kind: type, value: object) -> object:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    lines: dict[str, int] = {"": 1}
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, yaml.SafeLoader)
+        if root is None:
+            return {}, lines
+        _collect_lines(root, "", path, lines)
+        document = yaml.safe_load(text)
     except OSError as error:
         msg = f"{path}: {error.strerror}"
         raise ConfigError(msg) from error
@@ -181,24 +196,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         msg = f"{where}: not YAML: {getattr(error, 'problem', None) or error}"
         raise ConfigError(msg) from error
-    if root is None:
-        return {}, {"": 1}
-    lines: dict[str, int] = {"": 1}
-    _collect_lines(root, "", path, lines)
-    if not isinstance(root, yaml.MappingNode):
+    if not isinstance(document, dict):
         msg = f"{path}:1: expected a mapping of settings such as `tree: /srv/podbridge`"
         raise ConfigError(msg)
-    try:
-        return yaml.SafeLoader("").construct_document(root), lines
-    except yaml.YAMLError as error:
-        msg = f"{path}: {error}"
-        raise ConfigError(msg) from error
+    return document, lines
 
 
 def _collect_lines(node: yaml.Node, key: str, path: Path, lines: dict[str, int]) -> None:
     """Note the line of every key, and refuse a key that stands twice: YAML would drop the first."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
+            if not isinstance(name, yaml.ScalarNode) or name.tag != "tag:yaml.org,2002:str":
+                msg = f"{path}:{name.start_mark.line + 1}: a key is a word, not {name.value!r}"
+                raise ConfigError(msg)
             child = f"{key}.{name.value}" if key else str(name.value)
             line = name.start_mark.line + 1
             if child in lines:

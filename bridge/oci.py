@@ -183,13 +183,16 @@ class Manifest:
         An OCI manifest may lack `mediaType` (manifest.md says SHOULD): then its fields tell what it is.
         """
         try:
-            value = msgspec.json.decode(content)
-            layers, manifests = value.get("layers") or (), value.get("manifests") or ()
-            config, subject = value.get("config"), value.get("subject")
-            media_type = value.get("mediaType") or (OCI_INDEX if "manifests" in value else OCI_MANIFEST)
-        except (msgspec.DecodeError, AttributeError) as error:
+            value = msgspec.json.decode(content, type=dict[str, Any])
+        except msgspec.DecodeError as error:
             msg = "not a manifest: no JSON object"
             raise InvalidError(msg) from error
+        layers, manifests = value.get("layers") or [], value.get("manifests") or []
+        config, subject = value.get("config"), value.get("subject")
+        media_type = value.get("mediaType") or (OCI_INDEX if "manifests" in value else OCI_MANIFEST)
+        if not isinstance(layers, list) or not isinstance(manifests, list):
+            msg = "not a manifest: its layers or manifests are no list"
+            raise InvalidError(msg)
         if media_type not in MANIFEST_TYPES or (media_type not in INDEX_TYPES and config is None):
             msg = f"not a manifest that podbridge knows: media type {media_type!r}"
             raise InvalidError(msg)

@@ -14,7 +14,7 @@ from bridge.oci import Reference
 from bridge.plan import Image, Target
 
 _TEMPLATE_FIELD = re.compile(r"host|path|name|tag|id|label\[.+\]")
-_NAME = re.compile(r"(?P<host>[^/]+)/(?P<path>.+):(?P<tag>[^:/@]+)")
+_NAME = re.compile(r"(?P<host>[^/]+)/(?P<path>[^@]+):(?P<tag>[^:/@]+)")
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,12 +47,25 @@ def _check_template(template: str) -> None:
     try:
         fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
-        msg = f"bad template {template!r}: {error}"
+        msg = f"as: bad template {template!r}: {error}"
         raise ValueError(msg) from None
     for name in fields:
         if not _TEMPLATE_FIELD.fullmatch(name):
-            msg = f"bad template {template!r}: no field {name!r}; there are host, path, name, tag, id, label[KEY]"
+            msg = f"as: bad template {template!r}: no field {name!r}; there are host, path, name, tag, id, label[KEY]"
             raise ValueError(msg)
+    if not any(name.startswith("label") for name in fields):  # a label can hold anything
+        _try_template(template)
+
+
+def _try_template(template: str) -> None:
+    """Refuse a template that makes no reference of the plainest name."""
+    parts = _NAME.fullmatch("host/name:tag")
+    assert parts is not None  # noqa: S101
+    try:
+        _expand(template, parts, Image("0" * 64))
+    except (InvalidError, ValueError) as error:
+        msg = f"as: bad template {template!r}: it makes no NAME:TAG: {error}"
+        raise ValueError(msg) from error
 
 
 DEFAULT_RULE = Rule()

@@ -88,9 +88,12 @@ def _ask_service(context: click.Context, values: dict[str, Any]) -> "list[Public
 
 def _read_tree(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
     from bridge.service import views
-    from bridge.tree.publisher import shown
+    from bridge.tree.paths import TreePaths
+    from bridge.tree.publisher import check_version, shown
 
-    tree = shown(options.load(context, values).config.tree)
+    root = options.load(context, values).config.tree
+    check_version(TreePaths(root), new=False)
+    tree = shown(root)
     return [views.published(publication) for _, publication in sorted(tree.publications.items())]
 
 

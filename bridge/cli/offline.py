@@ -59,7 +59,8 @@ def gc_command(context: click.Context, /, dry_run: bool, json_output: bool, **va
 def _sweep(context: click.Context, values: dict[str, Any], *, dry_run: bool) -> Any:
     from bridge.cli.client import Client, NoServiceError
     from bridge.control.schema import SweptView
-    from bridge.tree.publisher import Tree
+    from bridge.tree.paths import TreePaths
+    from bridge.tree.publisher import Tree, check_version
 
     config = options.load(context, values).config
     if values["tree"] is None:
@@ -67,5 +68,6 @@ def _sweep(context: click.Context, values: dict[str, Any], *, dry_run: bool) -> 
             return Client(config.control.socket).post("/gc", SweptView, dryRun=str(dry_run).lower())
         except NoServiceError:
             pass
+    check_version(TreePaths(config.tree), new=False)
     with Tree(config.tree) as tree:
         return tree.sweep(config.grace, dry_run=dry_run)

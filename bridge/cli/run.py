@@ -37,8 +37,7 @@ def serve_command(context: click.Context, /, **values: Any) -> None:
 def sync_command(context: click.Context, /, dry_run: bool, json_output: bool, **values: Any) -> None:
     """Publish and withdraw once what podman's store asks for, and exit: for timers, scripts and CI."""
     config = options.load(context, values).config
-    failed = _run(_dry_run(config, json_output) if dry_run else _sync(config, json_output), interrupted=130)
-    sys.exit(1 if failed else 0)
+    sys.exit(_run(_dry_run(config, json_output) if dry_run else _sync(config, json_output), interrupted=130))
 
 
 @click.command("registry")
@@ -125,7 +124,7 @@ async def _sync(config: "Config", json_output: bool) -> int:
     else:
         failed = f", {len(failures)} failed" if failures else ""
         click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{failed}")
-    return len(failures)
+    return 1 if failures else 0
 
 
 async def _dry_run(config: "Config", json_output: bool) -> int:
@@ -159,6 +158,8 @@ async def _registry(config: "Config") -> int:
     console = terminal.start_logging()
     async with registry_only(config) as address:
         log.info("serving registry=%s tree=%s", address, config.tree)
+        if not config.tree.exists():
+            log.warning("there is no tree yet, nothing is served until one is published tree=%s", config.tree)
         if console.is_terminal:
             console.print(f"registry  http://{address}, over {config.tree}", highlight=False)
         await asyncio.Event().wait()

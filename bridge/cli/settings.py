@@ -33,7 +33,11 @@ def show_command(context: click.Context, /, json_output: bool, **values: Any) ->
 def check_command(context: click.Context, /, **values: Any) -> None:
     """Read the configuration and say whether it is in order. Exits 78 where it is not."""
     from bridge.config import default_file
+    from bridge.service.parts import podman_socket
 
-    options.load(context, values)
-    file = values.get("config_file") or context.find_root().obj or default_file()
-    click.echo(f"{file}: in order")
+    podman_socket(options.load(context, values).config)
+    named = values.get("config_file") or context.find_root().obj
+    if named or default_file().exists():
+        click.echo(f"{named or default_file()}: in order")
+    else:
+        click.echo(f"no {default_file()}: the defaults apply")

@@ -146,13 +146,12 @@ def listening(path: Path) -> Iterator[socket.socket]:
     Raises ListenError where another service has it, or where it cannot be made.
     """
     _clear(path)
-    listener = socket.socket(socket.AF_UNIX)
-    try:
+    with socket.socket(socket.AF_UNIX) as listener:
         _bind(listener, path)
-        yield listener
-    finally:
-        listener.close()
-        path.unlink(missing_ok=True)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _bind(listener: socket.socket, path: Path) -> None:

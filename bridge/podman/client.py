@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import LineTooLong
 
 from bridge.errors import ImageUnknownError, InvalidError, PodmanError, UnreachableError
 from bridge.oci import Digest
@@ -49,6 +50,17 @@ class Inspected:
     diff_ids: tuple[Digest, ...]
     manifest_type: str
     digest: Digest | None
+
+
+class _Listed(msgspec.Struct, rename="pascal"):
+    """One image of a listing, as far as podbridge reads it."""
+
+    id: str
+    repo_tags: list[str] | None = None
+    digest: str | None = None
+    labels: dict[str, str] | None = None
+    size: int = 0
+    created: int = 0
 
 
 class Podman:
@@ -96,13 +108,13 @@ class Podman:
         for attempt in range(1, _LISTING_TRIES + 1):
             try:
                 answer = await self._get("/images/json", _LISTING)
-                return tuple(_image(entry) for entry in answer)
+                return tuple(_image(entry) for entry in msgspec.convert(answer, list[_Listed]))
             except ImageUnknownError:
                 if attempt == _LISTING_TRIES:
                     raise
                 await asyncio.sleep(0.05 * attempt)
-            except (KeyError, TypeError, AttributeError, InvalidError) as error:
-                msg = f"podman's listing of images is not as expected: {error!r}"
+            except (msgspec.ValidationError, InvalidError) as error:
+                msg = f"podman's listing of images is not as expected: {error}"
                 raise PodmanError(msg) from error
         raise AssertionError
 
@@ -132,6 +144,8 @@ class Podman:
     async def exists(self, image_id: str) -> bool:
         """Say whether the image is in the store now."""
         async with self._request(f"/images/{image_id}/exists", _ANSWER) as response:
+            if response.status not in (204, 404):
+                raise _problem(response.status, await response.read())
             return response.status == 204
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
@@ -140,10 +154,10 @@ class Podman:
             if response.status != 200:
                 raise _problem(response.status, await response.read())
             yield {}
-            async for line in response.content:
+            async for line in _lines(response.content):
                 event = _decode(line)
-                if "message" in event and "Type" not in event:
-                    raise _problem(int(event.get("response", 500)), line)
+                if not isinstance(event, dict) or "Type" not in event:
+                    raise _problem(500, line)
                 yield event
 
     async def _get(self, path: str, timeout: aiohttp.ClientTimeout = _ANSWER) -> Any:
@@ -164,8 +178,28 @@ class Podman:
             msg = f"podman did not answer {path} within {timeout.total or timeout.sock_connect:g} s"
             raise UnreachableError(msg) from error
         except (aiohttp.ClientError, OSError) as error:
-            msg = f"podman does not answer on {self.socket}: {error}"
+            msg = f"podman does not answer on {self.socket}: {_words(error)}"
             raise UnreachableError(msg) from error
+
+
+def _words(error: Exception) -> str:
+    """Say what happened to a connection, without aiohttp's own vocabulary."""
+    match error:
+        case aiohttp.ClientConnectorError():
+            return error.os_error.strerror or str(error.os_error)
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
+            return "it closed the connection in the middle of its answer"
+        case _:
+            return str(error)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    try:
+        async for line in content:
+            yield line
+    except LineTooLong as error:
+        msg = "podman wrote an event that is too long to read"
+        raise PodmanError(msg) from error
 
 
 def _decode(content: bytes) -> Any:
@@ -186,15 +220,14 @@ def _problem(status: int, content: bytes) -> PodmanError:
     return PodmanError(f"podman answered {status}: {message}")
 
 
-def _image(entry: Mapping[str, Any]) -> Image:
-    digest = entry.get("Digest")
+def _image(entry: _Listed) -> Image:
     return Image(
-        id=_image_id(entry["Id"]),
-        names=tuple(entry.get("RepoTags") or ()),
-        digest=Digest.parse(digest) if digest else None,
-        labels=entry.get("Labels") or {},
-        size=int(entry.get("Size") or 0),
-        created=int(entry.get("Created") or 0),
+        id=_image_id(entry.id),
+        names=tuple(entry.repo_tags or ()),
+        digest=Digest.parse(entry.digest) if entry.digest else None,
+        labels=entry.labels or {},
+        size=entry.size,
+        created=entry.created,
     )
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from asyncinotify import Inotify, Mask
 
 from bridge.conditions import Conditions, Kind
-from bridge.errors import PodmanError
+from bridge.errors import PodmanError, UnreachableError
 from bridge.podman.client import Podman
 
 REARM = 10.0
 """Seconds between two attempts to arm it, where the directory is missing or was removed."""
+AWAY = 1.0
+"""The same where podman does not answer: asking is cheap, and until it is armed buildah goes unheard."""
 
 _RINGS = Mask.MOVED_TO | Mask.CREATE | Mask.CLOSE_WRITE
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT
@@ -40,6 +42,7 @@ async def one_watch(directory: Path) -> AsyncGenerator[str]:
 async def for_ever(podman: Podman, conditions: Conditions) -> AsyncGenerator[str]:
     """Yield reasons to look, and arm the doorbell again wherever it was lost."""
     while True:
+        delay = REARM
         try:
             directory = (await podman.store()).images_directory
             async with contextlib.aclosing(one_watch(directory)) as reasons:
@@ -47,8 +50,11 @@ async def for_ever(podman: Podman, conditions: Conditions) -> AsyncGenerator[str
                     conditions.confirm(Kind.DOORBELL_ARMED, message=str(directory))
                     yield reason
             conditions.deny(Kind.DOORBELL_ARMED, "Gone", f"{directory} was removed")
+        except UnreachableError as error:
+            conditions.deny(Kind.DOORBELL_ARMED, "Unreachable", str(error))
+            delay = AWAY
         except PodmanError as error:
             conditions.deny(Kind.DOORBELL_ARMED, "StoreUnknown", str(error))
         except OSError as error:
             conditions.deny(Kind.DOORBELL_ARMED, "NotWatchable", f"{error.strerror}: {directory}")
-        await asyncio.sleep(REARM)
+        await asyncio.sleep(delay)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -14,10 +15,16 @@ _SILENT = frozenset({"save", "push", "mount", "unmount"})
 
 CONNECTED = "connected"
 """The reason to look that every new stream begins with."""
+LOST = "events lost"
+"""The reason to look that every lost stream ends with: it tells whether podman is away."""
 
 FIRST_DELAY = 0.1
 MAX_DELAY = 30.0
 """Seconds between two attempts to open the stream: doubled from the first to the last."""
+
+_PROBATION = 0.5
+"""Seconds after which a stream that follows a lost one counts as open: without an events logger podman
+opens each with HTTP 200 and ends it at once."""
 
 
 async def one_stream(podman: Podman) -> AsyncGenerator[str]:
@@ -37,17 +44,27 @@ async def one_stream(podman: Podman) -> AsyncGenerator[str]:
 
 async def for_ever(podman: Podman, conditions: Conditions) -> AsyncGenerator[str]:
     """Yield reasons to look, over every end and failure of a stream, with backoff between streams."""
+    loop = asyncio.get_running_loop()
     delay = FIRST_DELAY
     while True:
+        opened, confirming = math.inf, None
         try:
             async with contextlib.aclosing(one_stream(podman)) as reasons:
                 async for reason in reasons:
-                    delay = FIRST_DELAY
-                    conditions.confirm(Kind.EVENTS_STREAMING)
+                    if reason == CONNECTED:
+                        probation = _PROBATION if conditions[Kind.EVENTS_STREAMING].status is False else 0
+                        confirming = loop.call_later(probation, conditions.confirm, Kind.EVENTS_STREAMING)
+                        opened = loop.time()
                     yield reason
             conditions.deny(Kind.EVENTS_STREAMING, "Ended", "podman ended its events stream")
         except PodmanError as error:
             conditions.deny(Kind.EVENTS_STREAMING, type(error).__name__.removesuffix("Error"), str(error))
+        finally:
+            if confirming is not None:
+                confirming.cancel()
+        if loop.time() - opened > _PROBATION:
+            delay = FIRST_DELAY
+        yield LOST
         await asyncio.sleep(delay)
         delay = min(delay * 2, MAX_DELAY)
 

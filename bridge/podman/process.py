@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,6 +12,9 @@ from bridge.errors import ImageUnknownError, PodmanError
 
 _PRIVATE = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """Variables that speak to podbridge alone: podman would take them for its own."""
+
+_GUARD = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Has a program die with podbridge, also where podbridge is killed: an orphaned save would write on into staging."""
 
 _PATIENCE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -47,10 +52,18 @@ async def run(
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    """Start `command` in a process group of its own; raise PodmanError where it cannot be started."""
+    """Start `command` in a process group of its own; raise PodmanError where it cannot be started.
+
+    It must be called on the main thread: the program dies with the thread that started it.
+    """
+    if shutil.which(command[0]) is None:
+        msg = f"cannot start {command[0]}: {os.strerror(errno.ENOENT)}"
+        raise PodmanError(msg)
+    guard = _GUARD if shutil.which(_GUARD[0]) else ()
     clean = {key: value for key, value in os.environ.items() if key not in _PRIVATE} | dict(environment or {})
     try:
         return await asyncio.create_subprocess_exec(
+            *guard,
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -16,6 +16,8 @@ _IDLE = 60
 """Seconds after its last connection when the service ends itself: nothing stays if podbridge is killed."""
 _START = 20.0
 """Seconds until a service that does not listen is given up."""
+_LASTING = 5.0
+"""Seconds after which a service that ends has run: its end is a new one, and the next start comes at once."""
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 30.0
 
@@ -50,18 +52,22 @@ async def embedded(command: Sequence[str], path: Path) -> AsyncGenerator[None]:
 
 
 async def _keep(command: Sequence[str], path: Path, attempted: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
     delay, told = _FIRST_DELAY, ""
     while True:
+        begun, failure = loop.time(), ""
         try:
             child = await _start(command, path)
             attempted.set()
-            delay, told = _FIRST_DELAY, ""
             await _until_it_ends(child)
         except PodmanError as error:
-            if str(error) != told:
-                told = str(error)
-                log.warning("podman service does not run, will try again error=%r", told)
+            failure = str(error)
             attempted.set()
+        if loop.time() - begun > _LASTING:
+            delay, told = _FIRST_DELAY, ""
+        if failure not in ("", told):
+            told = failure
+            log.warning("podman service does not run, will try again error=%r", told)
         await asyncio.sleep(delay)
         delay = min(delay * 2, _LAST_DELAY)
 

@@ -3,7 +3,7 @@
 import errno
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bridge.oci import Reference
@@ -18,12 +18,13 @@ LAST_RETRY = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a target is not published. `retry_at` is in seconds since the epoch."""
+    """Why a target is not published. `retry_at` is in seconds since the epoch, `due` the same on the monotonic clock."""
 
     target: Target
     message: str
     attempts: int
     retry_at: float
+    due: float
 
 
 class Failures:
@@ -44,7 +45,7 @@ class Failures:
         same = old is not None and old.target.image.source == target.image.source
         attempts = old.attempts + 1 if old is not None and same else 1
         delay = retry_delay(attempts)
-        failure = Failure(target, words(error), attempts, time.time() + delay)
+        failure = Failure(target, words(error), attempts, time.time() + delay, time.monotonic() + delay)
         self._all[target.reference] = failure
         level = logging.DEBUG if old is not None and same and old.message == failure.message else logging.WARNING
         log.log(
@@ -58,7 +59,7 @@ class Failures:
         """Say whether `target` failed and its time has not come yet."""
         failure = self._all.get(target.reference)
         same = failure is not None and failure.target.image.source == target.image.source
-        return failure is not None and same and failure.retry_at > time.time()
+        return failure is not None and same and failure.due > time.monotonic()
 
     def forget(self, reference: Reference) -> None:
         """Drop the failure of a reference that was published, or that is to be tried at once."""
@@ -68,15 +69,10 @@ class Failures:
         """Have everything tried at once."""
         self._all.clear()
 
-    def keep(self, references: Collection[Reference]) -> None:
-        """Drop what nobody wants any more."""
-        self._all = {reference: item for reference, item in self._all.items() if reference in references}
-
-    def next_retry(self) -> float | None:
-        """Return the seconds until the first retry; None where nothing failed."""
-        if not self._all:
-            return None
-        return max(0.0, min(item.retry_at for item in self._all.values()) - time.time())
+    def keep(self, targets: Iterable[Target]) -> None:
+        """Drop what is not to be done any more: all but the failures of these targets, with these images."""
+        due = {(target.reference, target.image.source) for target in targets}
+        self._all = {key: item for key, item in self._all.items() if (key, item.target.image.source) in due}
 
 
 def retry_delay(attempts: int) -> float:

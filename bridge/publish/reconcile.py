@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bridge.conditions import Conditions, Kind
 from bridge.errors import BridgeError, PodmanError, TreeError
 from bridge.oci import Reference
-from bridge.plan import Image, Publication, Target, make_plan
+from bridge.plan import Image, Publication, Source, Target, make_plan
 from bridge.podman.client import Podman
 from bridge.policy import Policy, Wanted
 from bridge.publish.export import Exported, Exporter
@@ -72,7 +72,9 @@ class Reconciler:
         self._writing = asyncio.Lock()
         self._exporting = asyncio.Lock()
         self._failed_looks = 0
+        self._failed_withdrawals = 0
         self._listing = 0.0
+        self._left: set[Source] = set()
 
     def poke(self, reason: str) -> None:
         """Ask for a pass. Cheap, and safe at any time: pokes during a pass make one more pass."""
@@ -88,7 +90,7 @@ class Reconciler:
                 self._poked.clear()
                 await self.look()
                 if time.monotonic() - swept > self.parts.timing.resync:
-                    await self.sweep()
+                    await self._sweep()
                     swept = time.monotonic()
                 await self._wait()
 
@@ -98,7 +100,7 @@ class Reconciler:
             raise PodmanError(self.parts.conditions[Kind.PODMAN_REACHABLE].message)
         for target in self.queue:
             await self.publish(target)
-        await self.sweep()
+        await self._sweep()
 
     async def look(self) -> bool:
         """List the store and act on the difference. Return False, and change nothing, where that fails.
@@ -174,7 +176,8 @@ class Reconciler:
         plan = make_plan(wanted.targets, shown.publications, images, shown.held)
         self._tell(wanted)
         self.images, self.wanted = images, wanted
-        self.failures.keep(wanted.targets.keys())
+        self.failures.keep(plan.publish)
+        self._left &= {image.source for image in images}
         queue = []
         for target in plan.publish:
             if self.failures.waits(target):
@@ -184,8 +187,8 @@ class Reconciler:
                 queue.append(target)
             else:
                 await self._quickly(target, known)
-        for reference in plan.withdraw:
-            await self._drop(reference)
+        withdrawn = [await self._drop(reference) for reference in plan.withdraw]
+        self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
         self.queue = tuple(queue)
         self._remember()
         self._queued.set()
@@ -196,13 +199,22 @@ class Reconciler:
         except (BridgeError, OSError) as error:
             await self._explain(target, error)
 
-    async def _drop(self, reference: Reference) -> None:
+    async def _drop(self, reference: Reference) -> bool:
         try:
             await asyncio.to_thread(self.parts.tree.withdraw, reference)
         except (BridgeError, OSError) as error:
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "WithdrawFailed", f"{reference}: {words(error)}")
-        else:
-            log.info("withdrawn reference=%s", reference)
+            return False
+        self.parts.conditions.confirm(Kind.TREE_WRITABLE)
+        log.info("withdrawn reference=%s", reference)
+        return True
+
+    async def _sweep(self) -> None:
+        """Sweep in passing: what fails here is tried again at the next resync."""
+        try:
+            await self.sweep()
+        except (BridgeError, OSError) as error:
+            self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
 
     async def _find(self, target: Target) -> Exported | None:
         async with self._writing:
@@ -235,18 +247,23 @@ class Reconciler:
         )  # fmt: skip
 
     async def _explain(self, target: Target, error: Exception) -> None:
-        """Note a failure, unless the image has left the store meanwhile: then the next pass settles it."""
+        """Note a failure, unless the image has left the store meanwhile: then the next pass settles it.
+
+        An image that such a pass still lists is one that podman cannot find, and has failed.
+        """
         try:
             gone = not await self.parts.podman.exists(target.image.id)
         except PodmanError:
             gone = False
-        if gone:
+        if gone and target.image.source not in self._left:
+            self._left.add(target.image.source)
             log.info("image left the store before it was published image=%s", target.image.id[:12])
             self.poke("image left the store")
             return
         if isinstance(error, OSError | TreeError):
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
-        self.failures.add(target, error)
+        failure = self.failures.add(target, error)
+        asyncio.get_running_loop().call_at(failure.due, self.poke, "retry")
 
     async def _work(self) -> None:
         """Publish what is queued, one after the other. A pass may replace the queue at any time."""
@@ -258,13 +275,12 @@ class Reconciler:
                 self._queued.clear()
 
     async def _wait(self) -> None:
-        """Wait for a poke or for the time of the next look, then for the ringing to end."""
+        """Wait for a poke, which a retry is too, or for the time of the next look, then for the ringing to end."""
         times = [self.parts.timing.resync]
         if self._failed_looks:
             times.append(min(retry_delay(self._failed_looks), LONGEST_BLIND))
-        retry = self.failures.next_retry()
-        if retry is not None:
-            times.append(retry)
+        if self._failed_withdrawals:
+            times.append(retry_delay(self._failed_withdrawals))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(times)):
                 await self._poked.wait()

@@ -1,6 +1,7 @@
 """Listening: a TCP socket, an aiohttp server on it, an orderly end."""
 
 import contextlib
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator
@@ -26,7 +27,8 @@ def listen(host: str, port: int) -> socket.socket:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=kind, backlog=1024)
     except OSError as error:
-        msg = f"cannot listen on {host}:{port}: {error.strerror}; choose another address with --listen HOST:PORT"
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        msg = f"cannot listen on {host}:{port}: {why}; choose another address with --listen HOST:PORT"
         raise ListenError(msg) from error
 
 

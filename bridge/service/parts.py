@@ -66,8 +66,8 @@ def own_podman_socket(config: Config) -> Path:
 
 def policy(config: Config) -> Policy:
     """Return the policy of the configuration."""
-    host, port = config.registry.address
-    own = {config.registry.listen, f"{host}:{port}", f"localhost:{port}", f"127.0.0.1:{port}"}
+    listen = config.registry.listen
+    own = {str(listen), f"localhost:{listen.port}", f"127.0.0.1:{listen.port}"}
     return Policy(config.publish, frozenset(own))
 
 

@@ -13,7 +13,8 @@ from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
 from bridge.service import parts
 from bridge.service.steering import Facts, Steering
-from bridge.tree.publisher import Tree
+from bridge.tree.paths import TreePaths
+from bridge.tree.publisher import Tree, check_version
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +31,7 @@ async def running(config: Config) -> AsyncIterator[Steering]:
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
             commands = stack.enter_context(control.listening(config.control.socket))
-            listener = registry.listen(*config.registry.address)
+            listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
             facts = Facts(await enter(registry.serving(tree.paths.root, listener)))
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
@@ -69,7 +70,11 @@ async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Fac
 
 @contextlib.asynccontextmanager
 async def registry_only(config: Config) -> AsyncIterator[str]:
-    """Serve the tree while the block runs, with no podman and no publisher; yields the address."""
-    listener = registry.listen(*config.registry.address)
+    """Serve the tree while the block runs, with no podman and no publisher; yields the address.
+
+    The tree may be made later; raises TreeError for a directory that is something else.
+    """
+    check_version(TreePaths(config.tree), new=True)
+    listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
     async with registry.serving(config.tree, listener) as address:
         yield address

@@ -88,7 +88,7 @@ class Index:
             value = msgspec.json.decode(content)
             entries = [_read(repository, entry) for entry in value["manifests"]]
             held = frozenset(Tag(tag) for tag in (value.get("annotations") or {}).get(_HELD, "").split())
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (msgspec.DecodeError, InvalidError, KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"repository {repository}: index.json is damaged: {error!r}"
             raise InvalidError(msg) from error
         return cls(

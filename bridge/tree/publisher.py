@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +82,18 @@ class Tree:
         if not self.paths.version.exists():
             content = msgspec.json.encode({"version": FORMAT_VERSION})
             disk.write_atomically(self.paths.version, content, self.paths.staging)
+        self._clear()
         for repository in repositories(self.paths):
             self._indexes[repository] = self._read_or_heal(repository)
             self._derive(repository)
         self._derive_catalog()
+
+    def _clear(self) -> None:
+        """Remove what a kill left of repositories that had no index yet, or none any more."""
+        for directory in reversed(list(_directories(self.paths))):
+            paths = RepositoryPaths(directory)
+            if not paths.index.exists():
+                self._remove(paths)
 
     def _read_or_heal(self, repository: Repository) -> Index:
         """Read an index; a damaged one counts as empty, and the next pass publishes the repository anew."""
@@ -169,14 +178,19 @@ class Tree:
         """Remove what was superseded more than `grace` seconds ago, and blobs that nothing links any more."""
         before = time.time() - grace
         total = 0
+        leaving: Counter[str] = Counter()
         for repository, index in list(self._indexes.items()):
             kept = index.sweep(before)
             total += len(index.superseded) - len(kept.superseded)
-            if not dry_run and (kept.superseded != index.superseded or not kept):
+            links = self._unreferenced(repository, kept)
+            if dry_run:
+                leaving.update(link.name for link in links)
+                continue
+            if kept.superseded != index.superseded or not kept:
                 self._change(kept)
-            if not dry_run and kept:
-                self._unlink_unreferenced(repository, kept)
-        blobs, freed = self._sweep_blobs(before, dry_run=dry_run)
+            for link in links:
+                link.unlink(missing_ok=True)
+        blobs, freed = self._sweep_blobs(before, None if not dry_run else leaving)
         return Swept(total, blobs, freed)
 
     def _index(self, repository: Repository) -> Index:
@@ -184,6 +198,14 @@ class Tree:
 
     def _change(self, index: Index) -> None:
         """Replace an index by one that shows less: first what is derived goes, then the truth."""
+        before = self._index(index.repository)
+        try:
+            self._show_less(index)
+        except OSError:
+            self._indexes[index.repository] = before
+            raise
+
+    def _show_less(self, index: Index) -> None:
         paths = self.paths.repository(index.repository)
         self._indexes[index.repository] = index
         if index:
@@ -216,7 +238,8 @@ class Tree:
         """Remove an empty repository, `index.json` first, and the directories above that it leaves empty."""
         paths.index.unlink(missing_ok=True)
         paths.tags.unlink(missing_ok=True)
-        shutil.rmtree(paths.layout)
+        if paths.layout.exists():
+            shutil.rmtree(paths.layout)
         directory = paths.root
         while directory != self.paths.repositories and not any(disk.names(directory)):
             directory.rmdir()
@@ -236,21 +259,26 @@ class Tree:
         if not path.exists() or path.read_bytes() != content:
             disk.write_atomically(path, content, self.paths.staging, durable=False)
 
-    def _unlink_unreferenced(self, repository: Repository, index: Index) -> None:
+    def _unreferenced(self, repository: Repository, index: Index) -> list[Path]:
+        """Return the repository's links to blobs that nothing in `index` references."""
         paths = self.paths.repository(repository)
         referenced = {digest.hex for descriptor in index.descriptors for digest in closure(self.paths, descriptor)}
-        for algorithm in disk.names(paths.blobs):
-            for name in set(disk.names(paths.blobs / algorithm)) - referenced:
-                (paths.blobs / algorithm / name).unlink()
+        return [
+            paths.blobs / algorithm / name
+            for algorithm in disk.names(paths.blobs)
+            for name in set(disk.names(paths.blobs / algorithm)) - referenced
+        ]
 
-    def _sweep_blobs(self, before: float, *, dry_run: bool) -> tuple[int, int]:
+    def _sweep_blobs(self, before: float, leaving: Counter[str] | None) -> tuple[int, int]:
+        """Remove blobs without a link; given the number of links that would leave, only count them."""
         count = freed = 0
         with os.scandir(self.paths.blobs) as entries:
             for entry in entries:
                 status = entry.stat()
-                if status.st_nlink == 1 and status.st_mtime < before:
+                links = status.st_nlink - (leaving or Counter())[entry.name]
+                if links == 1 and status.st_mtime < before:
                     count, freed = count + 1, freed + status.st_size
-                    if not dry_run:
+                    if leaving is None:
                         Path(entry.path).unlink()
         return count, freed
 
@@ -297,9 +325,15 @@ def _shown(indexes: Iterable[Index]) -> Shown:
 
 def repositories(paths: TreePaths) -> Iterator[Repository]:
     """Yield every repository that the tree holds, found on the disk."""
+    for directory in _directories(paths):
+        if RepositoryPaths(directory).index.exists():
+            yield Repository(str(directory.relative_to(paths.repositories)))
+
+
+def _directories(paths: TreePaths) -> Iterator[Path]:
+    """Yield every directory that is, or is on the way to, a repository."""
     for directory, below, _ in os.walk(paths.repositories):
-        if "_oci" in below and (Path(directory) / "_oci" / "index.json").exists():
-            yield Repository(str(Path(directory).relative_to(paths.repositories)))
+        yield Path(directory)
         below[:] = [name for name in below if not name.startswith("_")]
 
 

@@ -1,0 +1,85 @@
+"""The fleet: images of one layer each on one shared base, as they leave a build host."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from .software import MB, Software
+from .store import Store
+
+BASE = "localhost/base:1"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a fleet is; layers in bytes."""
+
+    images: int
+    layer: int
+    base_layers: int
+    base_layer: int
+
+    def __str__(self) -> str:
+        """Say it as the issue does."""
+        base = f"{self.base_layers} x {self.base_layer // MB} MB"
+        return f"{self.images} images of one {self.layer // MB} MB layer each on a shared base of {base}"
+
+
+FULL = Size(images=20, layer=10 * MB, base_layers=3, base_layer=100 * MB)
+QUICK = Size(images=3, layer=1 * MB, base_layers=3, base_layer=2 * MB)
+
+
+@dataclass(slots=True)
+class Fleet:
+    """A store that holds only the fleet.
+
+    `ids` are the image IDs by repository, now; `spare` is the last image's other build, without a name.
+    """
+
+    store: Store
+    ids: dict[str, str]
+    spare: str
+
+    @classmethod
+    def build(cls, store: Store, size: Size) -> Self:
+        """Build the fleet into an empty store."""
+        software, contexts = Software(), store.directory / "contexts"
+        _build_base(store, size, software, contexts)
+        ids = {}
+        for name in [*(f"app{number:02}" for number in range(1, size.images + 1)), "spare"]:
+            software.fill(contexts / name / "files", size.layer)
+            ids[name] = store.build(contexts / name, f"FROM {BASE}\nCOPY files /files\n")
+        spare = ids.pop("spare")
+        for name, image in ids.items():
+            store.tag(image, podman_name(name))
+        store.untag(BASE)
+        return cls(store, ids, spare)
+
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """Have the last image rebuilt, inside the block."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        name = max(self.ids)
+        self.ids[name], self.spare = self.spare, self.ids[name]
+        self.store.tag(self.ids[name], podman_name(name))
+
+
+def podman_name(repository: str) -> str:
+    """Return the name that podman has for the image of a repository."""
+    return f"localhost/{repository}:1"
+
+
+def _build_base(store: Store, size: Size, software: Software, contexts: Path) -> None:
+    parent = "scratch"
+    for number in range(size.base_layers):
+        context = contexts / f"base{number}"
+        software.fill(context / "files", size.base_layer)
+        parent = store.build(context, f"FROM {parent}\nCOPY files /base{number}\n", BASE)

@@ -1,0 +1,78 @@
+"""A configuration that is wrong is refused with its file, its line and its key."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge import config
+from bridge.errors import ConfigError
+
+
+def load(tmp_path: Path, text: str) -> config.Loaded:
+    file = tmp_path / "podbridge.yaml"
+    file.write_text(text)
+    return config.load(file)
+
+
+def test_everything_has_a_default(tmp_path: Path) -> None:
+    found = load(tmp_path, "").config
+    assert (found.registry.listen.host, found.registry.listen.port) == ("127.0.0.1", 5000)
+    assert found.podman.command == ("podman",)
+    assert (found.resync, found.grace) == (300, 3600)
+
+
+def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    example = text.split("```yaml\n", 1)[1].split("```", 1)[0]
+    found = load(tmp_path, example).config
+    assert found.publish[0].match == "localhost/team-*"
+    assert found.publish[-1].skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tree: /x\nregistry:\n  lisen: a\n", ":3: registry.lisen: unknown key; did you mean `listen`?"),
+        ("a: 1\ntree: /x\n", ":1: a: unknown key"),
+        ("tree: /x\ntree: /y\n", ":2: key `tree` stands twice, first in line 1"),
+        ("tree: 3\n", ":1: tree: expected `path`, got 3"),
+        ("tree: [\n", ":2: not YAML"),
+        ("- a\n", ":1: expected a mapping"),
+        ("registry:\n  listen: 127.0.0.1\n", ":2: registry.listen: expected HOST:PORT"),
+        ("\nregistry:\n  listen: a:99999\n", ":3: registry.listen: expected HOST:PORT"),
+        ("resync: 5\n", ":1: resync: expected a duration"),
+        ("publish:\n- match: a\n  as: '{pth}:1'\n", ":2: publish[0]: as: bad template"),
+        ("publish:\n- match: a\n- match: b\n  skip: maybe\n", ":4: publish[1].skip: expected `bool`, got `str`"),
+        ("publish:\n- as: x:1\n  skip: true\n", ":2: publish[0]: a rule has either"),
+        ("podman:\n  command: podman\n", ":2: podman.command: expected `array`, got `str`"),
+        ("podman:\n  command: []\n", ":2: podman.command: expected `array` of length >= 1"),
+        ("1: 2\n", ":1: a key is a word, not '1'"),
+        ("tree: !!python/object:os.system x\n", ":1: not YAML: could not determine a constructor"),
+    ],
+)
+def test_an_error_names_file_line_and_key(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert f"{tmp_path / 'podbridge.yaml'}{expected}" in str(caught.value)
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        config.load(tmp_path / "none.yaml")
+
+
+def test_flags_stand_over_the_file_and_both_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "podbridge.yaml"
+    file.write_text("tree: /from/file\nresync: 7m\n")
+    loaded = config.load(file, {"tree": "/from/flag", "registry.listen": None})
+    values = {key: (value, origin) for key, value, origin in loaded.values()}
+    assert values["tree"] == ("/from/flag", "flag")
+    assert values["resync"] == ("7m", f"{file}:2")
+    assert values["registry.listen"] == ("127.0.0.1:5000", "default")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("1h", 3600), ("7d", 604800)])
+def test_a_duration_reads_and_prints_the_same(text: str, seconds: int) -> None:
+    duration = config.Seconds.parse(text)
+    assert duration == seconds
+    assert str(duration) == text

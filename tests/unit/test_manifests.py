@@ -1,0 +1,95 @@
+"""The manifest that is served is podman's own wherever that is true, and true to the bytes everywhere."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from bridge.errors import ExportError
+from bridge.oci import DOCKER_LAYER, DOCKER_MANIFEST, OCI_LAYER, Digest
+from bridge.plan import Fidelity, Image
+from bridge.publish.manifests import Layer, choose
+
+CONFIG = Digest.of(b"config")
+LAYERS = [Layer(Digest.of(b"one"), 3), Layer(Digest.of(b"two"), 3)]
+
+
+def manifest(layers: Sequence[Layer], media_type: str = OCI_LAYER, **more: Any) -> bytes:
+    entries = [{"mediaType": media_type, "digest": str(layer.digest), "size": layer.size} for layer in layers]
+    value = {"schemaVersion": 2, "config": {"mediaType": "c", "digest": str(CONFIG), "size": 6}, "layers": entries}
+    return msgspec.json.encode(value | more)
+
+
+def image(digest: Digest | None) -> Image:
+    return Image(CONFIG.hex, ("localhost/app:1",), digest)
+
+
+def compressed(content: bytes) -> list[Layer]:
+    return [Layer(Digest.of(content + layer.digest.hex.encode()), 1) for layer in LAYERS]
+
+
+def test_a_saved_manifest_with_the_shown_digest_is_served_as_it_is() -> None:
+    saved = manifest(LAYERS)
+    assert choose(image(Digest.of(saved)), LAYERS, saved, []) == (saved, Fidelity.EXACT)
+
+
+def test_a_stored_manifest_that_is_true_is_served_as_it_is() -> None:
+    stored = manifest(LAYERS, DOCKER_LAYER, mediaType=DOCKER_MANIFEST)
+    assert choose(image(Digest.of(stored)), LAYERS, manifest(LAYERS), [stored]) == (stored, Fidelity.EXACT)
+
+
+def test_of_two_stored_manifests_the_one_with_the_shown_digest_is_served() -> None:
+    current, shown = manifest(LAYERS, annotations={"a": "1"}), manifest(LAYERS)
+    assert choose(image(Digest.of(shown)), LAYERS, None, [current, shown]) == (shown, Fidelity.EXACT)
+
+
+def test_untrue_media_types_are_corrected_and_nothing_else_is_touched() -> None:
+    stored = manifest(LAYERS, OCI_LAYER + "+gzip", annotations={"kept": "yes"}, subject=None)
+    content, fidelity = choose(image(Digest.of(stored)), LAYERS, None, [stored])
+    assert fidelity is Fidelity.CORRECTED
+    expected = msgspec.json.decode(stored)
+    for entry in expected["layers"]:
+        entry["mediaType"] = OCI_LAYER
+    assert msgspec.json.decode(content) == expected
+
+
+@pytest.mark.parametrize(("suffix", "base"), [("+gzip", OCI_LAYER), ("+zstd", OCI_LAYER), (".gzip", DOCKER_LAYER)])
+def test_a_manifest_of_compressed_blobs_is_rebuilt_over_the_plain_ones(suffix: str, base: str) -> None:
+    stored = manifest(compressed(b"z"), base + suffix)
+    content, fidelity = choose(image(Digest.of(stored)), LAYERS, None, [stored])
+    assert fidelity is Fidelity.REBUILT
+    assert content == manifest(LAYERS, base)
+
+
+def test_annotations_of_compressed_bytes_are_dropped_from_a_rebuilt_layer() -> None:
+    value = msgspec.json.decode(manifest(compressed(b"z"), OCI_LAYER + "+zstd"))
+    value["layers"][0]["annotations"] = {"io.github.containers.zstd-chunked.manifest-position": "1:2:3:1"}
+    value["layers"][1]["annotations"] = {"io.containers.zstd-chunked.x": "1", "kept": "yes"}
+    content, _ = choose(image(None), LAYERS, None, [msgspec.json.encode(value)])
+    first, second = msgspec.json.decode(content)["layers"]
+    assert "annotations" not in first
+    assert second["annotations"] == {"kept": "yes"}
+
+
+def test_a_saved_manifest_that_podman_mislabels_is_rebuilt_where_nothing_is_stored() -> None:
+    saved = manifest(LAYERS, OCI_LAYER + "+zstd")
+    content, fidelity = choose(image(Digest.of(b"origin")), LAYERS, saved, [])
+    assert (content, fidelity) == (manifest(LAYERS), Fidelity.REBUILT)
+
+
+def test_the_same_layer_twice_stays_twice() -> None:
+    twice = [LAYERS[0], LAYERS[0]]
+    saved = manifest(twice)
+    assert choose(image(Digest.of(saved)), twice, saved, []) == (saved, Fidelity.EXACT)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", manifest(LAYERS[:1])])
+def test_a_manifest_of_something_else_is_refused(content: bytes) -> None:
+    with pytest.raises(ExportError):
+        choose(image(Digest.of(content)), LAYERS, content, [])
+
+
+def test_a_manifest_of_another_image_is_refused() -> None:
+    with pytest.raises(ExportError):
+        choose(Image("0" * 64), LAYERS, manifest(LAYERS), [])

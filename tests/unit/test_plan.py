@@ -1,0 +1,92 @@
+"""The difference of store and tree, as a pure function."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.oci import OCI_MANIFEST, Descriptor, Digest, Reference, Repository, Tag
+from bridge.plan import Fidelity, Image, Plan, Publication, Target, make_plan
+
+
+def digest(number: int) -> Digest:
+    return Digest("sha256", f"{number:064x}")
+
+
+def image(number: int, size: int = 1) -> Image:
+    return Image(f"{number:064x}", (f"localhost/app:{number}",), digest(number), size=size)
+
+
+def reference(tag: object) -> Reference:
+    return Reference(Repository("app"), Tag(str(tag)))
+
+
+def target(tag: object, what: Image) -> Target:
+    return Target(reference(tag), what, f"localhost/app:{tag}")
+
+
+def shown(tag: object, what: Image, *, requested: bool = False) -> Publication:
+    descriptor = Descriptor(OCI_MANIFEST, what.digest or digest(0), 1)
+    return Publication(reference(tag), descriptor, what.source, Fidelity.EXACT, "", 1, 0.0, requested)
+
+
+def plan(wanted: list[Target], published: list[Publication], images: list[Image], held: set[Reference]) -> Plan:
+    return make_plan(
+        {item.reference: item for item in wanted}, {item.reference: item for item in published}, images, held
+    )
+
+
+def test_what_is_shown_already_needs_nothing() -> None:
+    assert not plan([target(1, image(1))], [shown(1, image(1))], [image(1)], set())
+
+
+def test_a_moved_tag_is_published_and_a_lost_one_withdrawn() -> None:
+    made = plan([target(1, image(2))], [shown(1, image(1)), shown(9, image(1))], [image(1), image(2)], set())
+    assert [item.image for item in made.publish] == [image(2)]
+    assert made.withdraw == (reference(9),)
+
+
+def test_the_same_image_with_another_digest_is_published_anew() -> None:
+    changed = Image(image(1).id, image(1).names, digest(7))
+    assert plan([target(1, changed)], [shown(1, image(1))], [changed], set()).publish
+
+
+def test_what_needs_no_export_comes_first_then_the_smallest() -> None:
+    big, small, known = image(1, 900), image(2, 10), image(3, 5000)
+    made = plan([target(1, big), target(2, small), target(3, known)], [shown("old", known)], [big, small, known], set())
+    assert [item.image for item in made.publish] == [known, small, big]
+
+
+def test_a_requested_publication_stays_while_its_image_is_there_and_wins_over_a_rule() -> None:
+    published = [shown(1, image(1), requested=True)]
+    assert not plan([target(1, image(2))], published, [image(1), image(2)], set())
+    assert plan([], published, [image(2)], set()).withdraw == (reference(1),)
+
+
+def test_a_held_reference_is_withdrawn_and_not_published() -> None:
+    made = plan(
+        [target(1, image(1)), target(2, image(2))], [shown(1, image(1))], [image(1)], {reference(1), reference(2)}
+    )
+    assert made.publish == ()
+    assert made.withdraw == (reference(1),)
+
+
+numbers = st.integers(1, 5)
+tags = st.dictionaries(numbers, numbers)
+
+
+@given(tags, tags, st.sets(numbers))
+def test_carrying_out_a_plan_leaves_nothing_to_do(
+    wanted: dict[int, int], published: dict[int, int], held: set[int]
+) -> None:
+    targets = {reference(tag): target(tag, image(number)) for tag, number in wanted.items()}
+    tree = {reference(tag): shown(tag, image(number)) for tag, number in published.items()}
+    kept_out = {reference(tag) for tag in held}
+    images = [image(number) for number in range(1, 6)]
+    made = make_plan(targets, tree, images, kept_out)
+    for item in made.publish:
+        tree[item.reference] = shown(item.reference.tag, item.image)
+    for gone in made.withdraw:
+        del tree[gone]
+    assert not make_plan(targets, tree, images, kept_out)
+    assert {name: item.source for name, item in tree.items()} == {
+        name: item.image.source for name, item in targets.items() if name not in kept_out
+    }

@@ -1,0 +1,101 @@
+"""Podman names become references: by default, by rules, and never by surprise."""
+
+import pytest
+
+from bridge.plan import Image
+from bridge.policy import Policy, Rule
+
+ID = "1" * 64
+
+
+def image(*names: str, number: int = 1, **labels: str) -> Image:
+    return Image(f"{number:064x}", names, labels=labels)
+
+
+def references(policy: Policy, name: str, **labels: str) -> list[str]:
+    return [str(reference) for reference in policy.decide(name, image(name, **labels)).references]
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("localhost/app:1", "app:1"),
+        ("localhost/org/app:latest", "org/app:latest"),
+        ("quay.io/org/app:2", "quay.io/org/app:2"),
+        ("reg.example.com:5000/x:3", "reg.example.com_5000/x:3"),
+        ("docker.io/library/alpine:edge", "docker.io/library/alpine:edge"),
+    ],
+)
+def test_without_rules_localhost_is_dropped_and_other_hosts_are_kept(name: str, reference: str) -> None:
+    assert references(Policy(), name) == [reference]
+
+
+@pytest.mark.parametrize("name", ["localhost/app@sha256:" + "0" * 64, "app", "localhost/app", ""])
+def test_names_with_a_digest_or_without_a_tag_are_left_out(name: str) -> None:
+    decision = Policy().decide(name, image(name))
+    assert not decision.references
+    assert not decision.refused
+
+
+@pytest.mark.parametrize("name", ["REG.example.com/x:1", "localhost/" + "a" * 300 + ":1", "[::1]:5000/x:1"])
+def test_a_name_that_cannot_be_published_says_why_and_how_to_map_it(name: str) -> None:
+    decision = Policy().decide(name, image(name))
+    assert decision.refused
+    assert "as:" in decision.reason
+
+
+def test_a_name_from_this_registry_is_not_published_again() -> None:
+    policy = Policy(own=frozenset({"127.0.0.1:5000"}))
+    assert "this registry" in policy.decide("127.0.0.1:5000/app:1", image()).reason
+    assert references(policy, "127.0.0.1:5001/app:1") == ["127.0.0.1_5001/app:1"]
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    policy = Policy((Rule(match="localhost/secret*", skip=True), Rule(match="localhost/*", as_="x/{path}:{tag}")))
+    assert references(policy, "localhost/secret:1") == []
+    assert references(policy, "localhost/app:1") == ["x/app:1"]
+    assert references(policy, "quay.io/app:1") == ["quay.io/app:1"]
+
+
+def test_a_rule_can_match_several_globs_and_labels() -> None:
+    policy = Policy((Rule(match=("localhost/*", "quay.io/*"), label={"stage": "prod*"}), Rule(skip=True)))
+    assert references(policy, "localhost/app:1", stage="production") == ["app:1"]
+    assert references(policy, "localhost/app:1", stage="test") == []
+    assert references(policy, "localhost/app:1") == []
+
+
+def test_a_rule_can_name_several_targets_from_all_fields() -> None:
+    rule = Rule(as_=("a/{host}/{path}:{tag}", "b/{name}:{label[com.example.version]}", "c:{id}"))
+    found = [
+        str(reference)
+        for reference in Policy((rule,))
+        .decide("h.io:1/org/app:2", image("h.io:1/org/app:2", **{"com.example.version": "9"}))
+        .references
+    ]
+    assert found == ["a/h.io_1/org/app:2", "b/app:9", f"c:{1:064x}"]
+
+
+def test_a_template_with_a_label_that_is_missing_refuses_the_name() -> None:
+    decision = Policy((Rule(as_="x:{label[v]}"),)).decide("localhost/app:1", image())
+    assert decision.refused
+    assert "'v'" in decision.reason
+
+
+@pytest.mark.parametrize("template", ["{pth}:1", "{path.__class__}:1", "{", "{0}:1", "{path!r}{:1"])
+def test_a_template_with_an_unknown_field_is_refused_when_it_is_read(template: str) -> None:
+    with pytest.raises(ValueError, match="bad template"):
+        Rule(as_=template)
+
+
+def test_of_two_names_for_one_reference_the_first_in_order_wins_whatever_the_listing() -> None:
+    one = image("reg.io:1/x:1", number=1)
+    two = image("reg.io_1/x:1", number=2)
+    for listing in ([one, two], [two, one]):
+        wanted = Policy().wanted(listing)
+        assert [target.name for target in wanted.targets.values()] == ["reg.io:1/x:1"]
+        [conflict] = wanted.conflicts
+        assert (conflict.winner, conflict.loser) == ("reg.io:1/x:1", "reg.io_1/x:1")
+
+
+def test_an_image_with_two_names_is_wanted_twice() -> None:
+    assert len(Policy().wanted([image("localhost/a:1", "localhost/b:1")]).targets) == 2

@@ -73,6 +73,8 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Return what answers a request that aiohttp could not parse, or that our own code failed on."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # nobody is there to be answered: aiohttp closes the connection
         if status >= 500:
             log.error("request failed path=%r", request.raw_path, exc_info=exc)
         if request.writer.output_size > 0:

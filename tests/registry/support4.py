@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,3 +155,10 @@ async def ask(address: str, path: str, method: str = "GET", **headers: str) -> A
     """Ask once, on a connection of its own."""
     async with dialled(address) as line:
         return await line.ask(path, method, **headers)
+
+
+async def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until the condition holds; fail where it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 # the world has no event to wait for
+            await asyncio.sleep(0.02)

@@ -18,6 +18,7 @@ from bridge.errors import ConfigError
 from bridge.policy import Rule
 
 _LAST_PORT = 65535
+_SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -65,6 +66,23 @@ class Address(str):
         return int(self.rpartition(":")[2])
 
 
+class Bytes(int):
+    """A size. In YAML a number with a unit: `500MB`, `20GB`, `1TB`."""
+
+    @classmethod
+    def parse(cls, text: object) -> "Bytes":
+        """Read `20GB` and the like; raise ValueError for anything else."""
+        match = re.fullmatch(r"(\d{1,9})\s*([MGT]B)", str(text), re.ASCII)
+        if match is None:
+            msg = f"Expected a size such as 500MB, 20GB or 1TB, got {text!r}"
+            raise ValueError(msg)
+        return cls(int(match[1]) * _SIZES[match[2]])
+
+    def __str__(self) -> str:
+        unit, factor = max((unit for unit in _SIZES.items() if self % unit[1] == 0), key=lambda unit: unit[1])
+        return f"{self // factor}{unit}"
+
+
 class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which podman. Without `socket`: the user's own, or a service that podbridge starts."""
 
@@ -84,6 +102,17 @@ class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: Path = Path()
 
 
+class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Compressed copies of blobs, for slow wires.
+
+    `space` is what all of them may take on the tree's disk, of which a tenth stays free in any case;
+    0MB makes none. With `loopback` clients on this machine get them too: a proxy in front, for one.
+    """
+
+    space: Bytes = Bytes(20 * 10**9)
+    loopback: bool = False
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration.
 
@@ -95,6 +124,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tree: Path = Path()
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
+    encodings: EncodingsConfig = EncodingsConfig()
     publish: tuple[Rule, ...] = ()
     resync: Seconds = Seconds(300)
     grace: Seconds = Seconds(3600)
@@ -171,7 +201,7 @@ def load(file: Path | None = None, flags: Mapping[str, str | None] | None = None
 
 
 def _decode(kind: type, value: object) -> object:
-    if kind is Seconds or kind is Address:
+    if kind is Seconds or kind is Address or kind is Bytes:
         return kind.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
@@ -239,7 +269,8 @@ def _refuse(problem: str, path: Path | None, lines: Mapping[str, int]) -> NoRetu
 
 def _suggest(name: str, parent: str) -> str:
     kinds: dict[str, type[msgspec.Struct]] = {
-        "": Config, "podman": PodmanConfig, "registry": RegistryConfig, "control": ControlConfig
+        "": Config, "podman": PodmanConfig, "registry": RegistryConfig, "control": ControlConfig,
+        "encodings": EncodingsConfig,
     }  # fmt: skip
     kind = Rule if parent.startswith("publish") else kinds.get(parent, Config)
     near = difflib.get_close_matches(name, kind.__struct_encode_fields__, 1)

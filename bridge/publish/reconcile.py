@@ -53,7 +53,8 @@ class Parts:
 class Reconciler:
     """Keeps one tree in step with one store.
 
-    `ready` is set when the first pass, exports included, is through. `images`, `wanted`, `queue`,
+    `ready` is set when the first pass, exports included, is through; `published` at every publication,
+    and whoever waits for it clears it. `images`, `wanted`, `queue`,
     `shown` and `failures` are what the last pass left, for others to read.
     """
 
@@ -64,6 +65,7 @@ class Reconciler:
         self.queue: tuple[Target, ...] = ()
         self.last_look: float | None = None
         self.ready = asyncio.Event()
+        self.published = asyncio.Event()
         self.parts = parts
         self._remember()
         self._poked = asyncio.Event()
@@ -239,6 +241,7 @@ class Reconciler:
             target.requested,
         )
         await asyncio.to_thread(self.parts.tree.publish, publication)
+        self.published.set()
         self.parts.conditions.confirm(Kind.TREE_WRITABLE)
         self.failures.forget(target.reference)
         log.info(

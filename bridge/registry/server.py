@@ -33,11 +33,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(tree: Path, listener: socket.socket) -> AsyncIterator[str]:
+async def serving(tree: Path, listener: socket.socket, *, encode_loopback: bool = False) -> AsyncIterator[str]:
     """Serve `tree` on `listener` while the block runs; yields the address, `HOST:PORT`."""
     # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
-    runner = web.ServerRunner(Listener(Registry(TreeReader(tree)), _most_connections()), shutdown_timeout=_DRAIN)
+    registry = Registry(TreeReader(tree), encode_loopback=encode_loopback)
+    runner = web.ServerRunner(Listener(registry, _most_connections()), shutdown_timeout=_DRAIN)
     await runner.setup()
     try:
         # the site closes the listener

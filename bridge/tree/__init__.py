@@ -3,6 +3,7 @@
     <tree>/
       podbridge.json                the format's version
       blobs/sha256/<hex>            every blob once, verified, 0644, never changed
+      encoded/                      gzip copies of blobs for HTTP; may be removed at any time
       repositories/_catalog.json    derived: the names of all repositories
       repositories/<name>/
         _oci/                       a standard OCI image layout

@@ -66,6 +66,26 @@ class TreePaths:
         return self.root / "blobs" / "sha256"
 
     @property
+    def encoded(self) -> Path:
+        """Everything about encodings; may be removed at any time."""
+        return self.root / "encoded"
+
+    @property
+    def encodings(self) -> Path:
+        """The directory of all gzip encodings, each named as its blob."""
+        return self.encoded / "gzip"
+
+    @property
+    def unencodable(self) -> Path:
+        """The directory of marks: blobs that do not shrink."""
+        return self.encoded / "identity"
+
+    @property
+    def encoding_staging(self) -> Path:
+        """The directory of the encoding under way."""
+        return self.encoded / "staging"
+
+    @property
     def repositories(self) -> Path:
         """The parent of all repositories."""
         return self.root / "repositories"

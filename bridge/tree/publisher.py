@@ -17,7 +17,7 @@ import msgspec
 from bridge.errors import InvalidError, NotPublishedError, TreeError
 from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
 from bridge.plan import Publication, Source
-from bridge.tree import disk
+from bridge.tree import disk, encodings
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
@@ -278,6 +278,7 @@ class Tree:
                 links = status.st_nlink - (leaving or Counter())[entry.name]
                 if links == 1 and status.st_mtime < before:
                     count, freed = count + 1, freed + status.st_size
+                    freed += encodings.drop(self.paths, entry.name, dry_run=leaving is not None)
                     if leaving is None:
                         Path(entry.path).unlink()
         return count, freed
@@ -291,7 +292,7 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
     try:
         version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
     except FileNotFoundError:
-        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "repositories"}
+        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "encoded", "repositories"}
         if new and not strange:
             return
         found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"

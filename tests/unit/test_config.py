@@ -40,6 +40,7 @@ def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
         ("- a\n", ":1: expected a mapping"),
         ("registry:\n  listen: 127.0.0.1\n", ":2: registry.listen: expected HOST:PORT"),
         ("\nregistry:\n  listen: a:99999\n", ":3: registry.listen: expected HOST:PORT"),
+        ("encodings:\n  space: 20\n", ":2: encodings.space: expected a size"),
         ("resync: 5\n", ":1: resync: expected a duration"),
         ("publish:\n- match: a\n  as: '{pth}:1'\n", ":2: publish[0]: as: bad template"),
         ("publish:\n- match: a\n- match: b\n  skip: maybe\n", ":4: publish[1].skip: expected `bool`, got `str`"),
@@ -76,3 +77,10 @@ def test_a_duration_reads_and_prints_the_same(text: str, seconds: int) -> None:
     duration = config.Seconds.parse(text)
     assert duration == seconds
     assert str(duration) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0MB", 0), ("1500MB", 1_500_000_000), ("20GB", 20 * 10**9), ("1TB", 10**12)]
+)
+def test_a_size_reads_as_it_prints(text: str, size: int) -> None:
+    assert config.Bytes.parse(text) == config.Bytes.parse(str(config.Bytes(size))) == config.Bytes(size)

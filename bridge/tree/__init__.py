@@ -10,7 +10,8 @@
           oci-layout
           index.json                the truth of the repository
           blobs/sha256/<hex>        hard links to blobs/
-        _tags.json                  derived from index.json: the answer to tags/list
+        _tags.json, _manifests/, _references/
+                                    derived from index.json for plain web servers, as in views.py
       staging/<random>/             exports and writes under way, emptied at the start
       lock                          flock of the one publisher, with its pid
 

@@ -30,6 +30,16 @@ class RepositoryPaths:
         return self.root / "_tags.json"
 
     @property
+    def references(self) -> Path:
+        """The derived directory of links, one per tag and per digest of a manifest."""
+        return self.root / "_references"
+
+    @property
+    def manifests(self) -> Path:
+        """The derived directory of empty files that say what each manifest is."""
+        return self.root / "_manifests"
+
+    @property
     def blobs(self) -> Path:
         """The directory of the algorithms' directories."""
         return self.layout / "blobs"

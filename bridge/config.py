@@ -4,6 +4,7 @@ A wrong file is refused with its name, the line and the key; nothing is guessed.
 """
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,72 +16,9 @@ import msgspec
 import yaml
 
 from bridge.errors import ConfigError
+from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
-
-_LAST_PORT = 65535
-_SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Seconds(float):
-    """A duration. In YAML a number with a unit: `30s`, `5m`, `1h`, `7d`."""
-
-    @classmethod
-    def parse(cls, text: object) -> "Seconds":
-        """Read `5m` and the like; raise ValueError for anything else."""
-        match = re.fullmatch(r"(\d+)\s*([smhd])", str(text))
-        if match is None:
-            msg = f"Expected a duration such as 30s, 5m, 1h or 7d, got {text!r}"
-            raise ValueError(msg)
-        return cls(int(match[1]) * _UNITS[match[2]])
-
-    def __str__(self) -> str:
-        for unit, factor in reversed(_UNITS.items()):
-            if self >= factor and self % factor == 0:
-                return f"{int(self // factor)}{unit}"
-        return f"{float(self):g}s"
-
-
-class Address(str):
-    """A TCP address, `HOST:PORT`; an IPv6 host stands in brackets, port 0 takes a free one."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, text: object) -> "Address":
-        """Read `127.0.0.1:5000` and the like; raise ValueError for anything else."""
-        match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/\s]+):(\d{1,5})", str(text), re.ASCII)
-        if match is None or int(match[2]) > _LAST_PORT:
-            msg = f"Expected HOST:PORT, got {text!r}"
-            raise ValueError(msg)
-        return cls(text)
-
-    @property
-    def host(self) -> str:
-        """Return the host, without brackets."""
-        return self.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """Return the port."""
-        return int(self.rpartition(":")[2])
-
-
-class Bytes(int):
-    """A size. In YAML a number with a unit: `500MB`, `20GB`, `1TB`."""
-
-    @classmethod
-    def parse(cls, text: object) -> "Bytes":
-        """Read `20GB` and the like; raise ValueError for anything else."""
-        match = re.fullmatch(r"(\d{1,9})\s*([MGT]B)", str(text), re.ASCII)
-        if match is None:
-            msg = f"Expected a size such as 500MB, 20GB or 1TB, got {text!r}"
-            raise ValueError(msg)
-        return cls(int(match[1]) * _SIZES[match[2]])
-
-    def __str__(self) -> str:
-        unit, factor = max((unit for unit in _SIZES.items() if self % unit[1] == 0), key=lambda unit: unit[1])
-        return f"{self // factor}{unit}"
+from bridge.units import Address, Bytes, Percent, Seconds, parse_keep
 
 
 class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,7 +55,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration.
 
     `resync` is the longest time between two full looks; `grace` is how long superseded blobs stay for
-    pulls under way.
+    pulls under way; `keep` is whether a publication outlives its image; `max_withdraw` is the part of
+    all publications beyond which one pass does not withdraw by itself.
     """
 
     podman: PodmanConfig = PodmanConfig()
@@ -126,6 +65,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control: ControlConfig = ControlConfig()
     encodings: EncodingsConfig = EncodingsConfig()
     publish: tuple[Rule, ...] = ()
+    keep: Keep = NOT_KEPT
+    max_withdraw: Percent = Percent(0.5)
     resync: Seconds = Seconds(300)
     grace: Seconds = Seconds(3600)
 
@@ -139,7 +80,7 @@ class Loaded:
 
     def values(self) -> Iterator[tuple[str, Any, str]]:
         """Yield (dotted key, value, origin) of every setting."""
-        for key, value in _leaves(msgspec.to_builtins(self.config, enc_hook=str, str_keys=True), ""):
+        for key, value in _leaves(msgspec.to_builtins(self.config, enc_hook=_encode, str_keys=True), ""):
             yield key, value, self.origins.get(key, "default")
 
 
@@ -200,8 +141,16 @@ def load(file: Path | None = None, flags: Mapping[str, str | None] | None = None
     return Loaded(config, origins)
 
 
+def _encode(value: object) -> object:
+    if isinstance(value, Keep):
+        return {0: False, math.inf: True}.get(value, str(Seconds(value)))
+    return str(value)
+
+
 def _decode(kind: type, value: object) -> object:
-    if kind is Seconds or kind is Address or kind is Bytes:
+    if kind is Keep:
+        return parse_keep(value)
+    if kind in (Address, Bytes, Percent, Seconds):
         return kind.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()

@@ -1,7 +1,6 @@
 """What podman holds against what the tree shows: their difference, decided without touching either."""
 
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -13,13 +12,16 @@ class Image:
     """One image of podman's store, as a listing tells it.
 
     `id` is podman's 64-hex image ID; `names` are full podman names (`localhost/app:1`); `digest` is
-    what `podman images --digests` shows; `size` is in bytes and counts shared layers; `created` is in
-    seconds since the epoch.
+    what `podman images --digests` shows, of a manifest list its current one; `digests` are all that
+    podman knows the image by; `size` is in bytes and counts shared layers; `created` is in seconds
+    since the epoch.
     """
 
     id: str
     names: tuple[str, ...] = ()
     digest: Digest | None = None
+    digests: frozenset[Digest] = frozenset()
+    is_list: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     size: int = 0
     created: int = 0
@@ -45,13 +47,33 @@ class Fidelity(StrEnum):
     CORRECTED = "corrected"  # podman's untrue media types were mended
     REBUILT = "rebuilt"  # the origin's compressed blobs no longer exist: same image ID, another digest
 
+    @property
+    def reason(self) -> str:
+        """Say in words why it is so."""
+        return _REASONS[self]
+
+
+_REASONS = {
+    Fidelity.EXACT: "podman's own manifest",
+    Fidelity.CORRECTED: "podman labels its plain layers as compressed; the media types were corrected",
+    Fidelity.REBUILT: "podman's manifest names compressed blobs that its store no longer has; the layers are plain",
+}
+
+
+class Keep(float):
+    """How long, in seconds, a publication stays after its image has gone: 0 not at all, inf for good."""
+
+
+NOT_KEPT = Keep(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Publication:
     """One tag in the tree: what it shows, and where that came from.
 
-    `name` is the podman name it was published for; `requested` says that an operator asked for it
-    by hand, so that no rule withdraws it.
+    `name` is the podman name it was published for, `origins` every digest that podman knew its image by.
+    `requested` says that an operator asked for it by hand, so that no rule withdraws it. `keep` is what
+    the rules said when its image was last there, and `gone` when that had left, in seconds since the epoch.
     """
 
     reference: Reference
@@ -62,6 +84,9 @@ class Publication:
     size: int
     published: float
     requested: bool = False
+    origins: frozenset[Digest] = frozenset()
+    keep: Keep = NOT_KEPT
+    gone: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +97,41 @@ class Target:
     image: Image
     name: str
     requested: bool = False
+    keep: Keep = NOT_KEPT
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a pass has to do. `publish` comes in order; what needs no export is first."""
+    """What a pass has to do. `publish` comes in order; what needs no export is first.
+
+    `orphan` are references to mark as kept although their image has gone.
+    """
 
     publish: tuple[Target, ...] = ()
     withdraw: tuple[Reference, ...] = ()
+    orphan: tuple[Reference, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.publish or self.withdraw)
+        return bool(self.publish or self.withdraw or self.orphan)
 
 
-def make_plan(
-    wanted: Mapping[Reference, Target],
-    published: Mapping[Reference, Publication],
-    images: Iterable[Image],
-    held: AbstractSet[Reference] = frozenset(),
-) -> Plan:
-    """Decide what makes the tree show `wanted`.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a tree shows, and which references are held out of it."""
+
+    publications: Mapping[Reference, Publication] = field(default_factory=dict)
+    held: frozenset[Reference] = frozenset()
+
+
+def make_plan(wanted: Mapping[Reference, Target], shown: Shown, images: Iterable[Image], now: float) -> Plan:
+    """Decide what makes the tree show `wanted`. `now` is in seconds since the epoch.
 
     A requested publication stays as long as its image is in the store, and wins over a rule. A held
-    reference is not published. New work comes smallest image first, so that quick ones show early.
+    reference is not published. What is kept outlives its image for its time. New work comes smallest
+    image first, so that quick ones show early.
     """
     present = {image.id for image in images}
+    published = shown.publications
     requested = {
         reference
         for reference, publication in published.items()
@@ -106,16 +141,39 @@ def make_plan(
     publish = [
         target
         for reference, target in wanted.items()
-        if reference not in held and reference not in requested and _differs(target, published.get(reference))
+        if reference not in shown.held and reference not in requested and _differs(target, published.get(reference))
     ]
     publish.sort(key=lambda target: (target.image.source not in sources, target.image.size, target.reference))
-    withdraw = sorted(
-        reference
-        for reference in published
-        if reference not in requested and (reference in held or reference not in wanted)
+    left = [
+        publication
+        for reference, publication in sorted(published.items())
+        if reference not in requested and (reference in shown.held or reference not in wanted)
+    ]
+    kept = [item for item in left if item.reference not in shown.held and (item.gone or now) + item.keep > now]
+    return Plan(
+        tuple(publish),
+        tuple(item.reference for item in left if item not in kept),
+        tuple(item.reference for item in kept if item.gone is None),
     )
-    return Plan(tuple(publish), tuple(withdraw))
+
+
+def is_mass_withdrawal(plan: Plan, shown: Shown, limit: float) -> bool:
+    """Say whether a plan withdraws more than the fraction `limit` of at least ten publications.
+
+    So does a store that was wiped or is not mounted: it must not empty the registry.
+    """
+    count = len(shown.publications)
+    return count >= _MANY and len(plan.withdraw) > limit * count
+
+
+_MANY = 10
 
 
 def _differs(target: Target, publication: Publication | None) -> bool:
-    return publication is None or publication.source != target.image.source
+    return (
+        publication is None
+        or publication.source != target.image.source
+        or publication.origins != target.image.digests
+        or publication.keep != target.keep
+        or publication.gone is not None
+    )

@@ -11,19 +11,27 @@ import msgspec
 
 from bridge.errors import InvalidError
 from bridge.oci import Reference
-from bridge.plan import Image, Target
+from bridge.plan import NOT_KEPT, Image, Keep, Target
 
 _TEMPLATE_FIELD = re.compile(r"host|path|name|tag|id|label\[.+\]")
 _NAME = re.compile(r"(?P<host>[^/]+)/(?P<path>[^@]+):(?P<tag>[^:/@]+)")
+
+
+OPT_OUT = "io.podbridge.publish"
+"""Label of an image that says `false` where no rule should publish it."""
+NAMED = "io.podbridge.as"
+"""Label of an image with the references, separated by spaces, that it has where its rule names none."""
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One rule of `publish:`. Globs over the full podman name and over labels; `*` also matches `/`."""
 
     match: str | tuple[str, ...] = "*"
+    exclude: str | tuple[str, ...] = ()
     label: Mapping[str, str] = {}
     as_: str | tuple[str, ...] = msgspec.field(default=(), name="as")
     skip: bool = False
+    keep: Keep | None = None
 
     def __post_init__(self) -> None:
         if self.skip and self.as_:
@@ -33,14 +41,27 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _check_template(template)
 
     @property
-    def patterns(self) -> tuple[str, ...]:
-        """Return `match` as a tuple."""
-        return (self.match,) if isinstance(self.match, str) else self.match
-
-    @property
     def targets(self) -> tuple[str, ...]:
         """Return `as` as a tuple; empty means the default name."""
-        return (self.as_,) if isinstance(self.as_, str) else self.as_
+        return _several(self.as_)
+
+    def mismatch(self, name: str, labels: Mapping[str, str]) -> str:
+        """Say why the rule does not match a name and its image's labels; nothing where it does."""
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in _several(self.match)):
+            return f"match {' '.join(_several(self.match))} does not fit the name"
+        for pattern in _several(self.exclude):
+            if fnmatch.fnmatchcase(name, pattern):
+                return f"exclude {pattern} fits the name"
+        for key, pattern in self.label.items():
+            if key not in labels:
+                return f"the image has no label {key}"
+            if not fnmatch.fnmatchcase(labels[key], pattern):
+                return f"label {key}={labels[key]} is not {pattern}"
+        return ""
+
+
+def _several(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
 def _check_template(template: str) -> None:
@@ -73,13 +94,19 @@ DEFAULT_RULE = Rule()
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the policy says of one podman name: `references`, or the `reason` why there is none."""
+    """What the policy says of one podman name: `references`, or the `reason` why there is none.
+
+    `refused` says that the name should be published and cannot be. `trace` tells, rule by rule, how it
+    came to that.
+    """
 
     name: str
-    rule: str
     references: tuple[Reference, ...] = ()
     reason: str = ""
     refused: bool = False
+    keep: Keep = NOT_KEPT
+    by_label: bool = False
+    trace: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,59 +132,71 @@ class Policy:
     """The rules of the configuration, in order, and behind them the default.
 
     `own` are the registry's own addresses (`127.0.0.1:5000`): a name under one of them was pulled
-    from podbridge itself and is not published again.
+    from podbridge itself and is not published again. `keep` holds where a rule says nothing of it.
     """
 
     rules: tuple[Rule, ...] = ()
     own: frozenset[str] = frozenset()
+    keep: Keep = NOT_KEPT
 
     def decide(self, name: str, image: Image) -> Decision:
-        """Say what becomes of `name`: the first rule that matches decides."""
+        """Say what becomes of `name`: the first rule that matches decides, then the image's labels."""
         parts = _NAME.fullmatch(name)
         if parts is None:
-            return Decision(name, "default", reason="a name with a digest, or without a tag, is not published")
+            return _left_out(name, "a name with a digest, or without a tag, is not published")
         if parts["host"] in self.own:
-            return Decision(name, "default", reason="was pulled from this registry")
-        number, rule = self._rule_for(name, image)
+            return _left_out(name, "was pulled from this registry")
+        if image.labels.get(OPT_OUT) == "false":
+            return _left_out(name, f"its image says {OPT_OUT}=false")
+        number, rule, trace = self._rule_for(name, image)
         told = f"rule {number}" if number else "default"
         if rule.skip:
-            return Decision(name, told, reason=f"{told} skips it")
+            return _left_out(name, f"{told} skips it", *trace)
+        named = image.labels.get(NAMED, "").split()
+        by_label = bool(named) and not rule.targets
+        keep = self.keep if rule.keep is None else rule.keep
         try:
-            references = tuple(_expand(template, parts, image) for template in rule.targets or (_default(parts),))
+            if by_label:
+                references = tuple(Reference.parse(text) for text in named)
+            else:
+                references = tuple(_expand(text, parts, image) for text in rule.targets or (_default(parts),))
         except InvalidError as error:
             reason = f"{error}; a rule with match: {name!r} and as: can map it"
-            return Decision(name, told, reason=reason, refused=True)
-        return Decision(name, told, references)
+            return Decision(name, (), reason, refused=True, trace=trace)
+        how = f", named by label {NAMED}" if by_label else ""
+        trace = (*trace, f"{told}: published as {', '.join(map(str, references))}{how}")
+        return Decision(name, references, keep=keep, by_label=by_label, trace=trace)
 
-    def _rule_for(self, name: str, image: Image) -> tuple[int, Rule]:
+    def _rule_for(self, name: str, image: Image) -> tuple[int, Rule, tuple[str, ...]]:
+        trace: list[str] = []
         for number, rule in enumerate(self.rules, 1):
-            if _matches(rule, name, image):
-                return number, rule
-        return 0, DEFAULT_RULE
+            mismatch = rule.mismatch(name, image.labels)
+            if not mismatch:
+                return number, rule, tuple(trace)
+            trace.append(f"rule {number}: {mismatch}")
+        return 0, DEFAULT_RULE, tuple(trace)
 
     def wanted(self, images: Iterable[Image]) -> Wanted:
-        """Map every name of every image. Of two names for one reference the first in order wins."""
+        """Map every name of every image.
+
+        Of two names for one reference, one that a rule or the default maps wins over one that only a
+        label maps, and then the first in order.
+        """
         targets: dict[Reference, Target] = {}
         conflicts: list[Conflict] = []
-        refused: list[Decision] = []
-        named = [(name, image) for image in images for name in image.names]
-        for name, image in sorted(named, key=lambda item: (item[0], item[1].id)):
-            decision = self.decide(name, image)
-            if decision.refused:
-                refused.append(decision)
+        named = [(self.decide(name, image), image) for image in images for name in image.names]
+        named.sort(key=lambda item: (item[0].by_label, item[0].name, item[1].id))
+        for decision, image in named:
             for reference in decision.references:
-                winner = targets.setdefault(reference, Target(reference, image, name))
-                if winner.name != name:
-                    conflicts.append(Conflict(reference, winner.name, name))
-        return Wanted(targets, tuple(conflicts), tuple(refused))
+                target = Target(reference, image, decision.name, keep=decision.keep)
+                winner = targets.setdefault(reference, target)
+                if winner.name != decision.name:
+                    conflicts.append(Conflict(reference, winner.name, decision.name))
+        return Wanted(targets, tuple(conflicts), tuple(decision for decision, _ in named if decision.refused))
 
 
-def _matches(rule: Rule, name: str, image: Image) -> bool:
-    if not any(fnmatch.fnmatchcase(name, pattern) for pattern in rule.patterns):
-        return False
-    return all(
-        key in image.labels and fnmatch.fnmatchcase(image.labels[key], pattern) for key, pattern in rule.label.items()
-    )
+def _left_out(name: str, reason: str, *trace: str) -> Decision:
+    return Decision(name, reason=reason, trace=trace)
 
 
 def _default(parts: re.Match[str]) -> str:

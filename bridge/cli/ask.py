@@ -66,18 +66,21 @@ def _print_failure(failure: "PublicationView") -> None:
 
 @click.command("list")
 @options.settings("tree")
+@click.option("--digest", metavar="DIGEST", help="Only what is served as, or came from, this digest or image ID.")
 @options.as_json
 @click.pass_context
-def list_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
+def list_command(context: click.Context, /, digest: str | None, json_output: bool, **values: Any) -> None:
     """List the publications. With --tree they are read from a tree, and no service is asked."""
     publications = _read_tree(context, values) if values["tree"] else _ask_service(context, values)
+    if digest is not None:
+        publications = [view for view in publications if _is_known_by(view, digest)]
     if json_output:
         text.json(publications)
     elif publications:
         header = ("REFERENCE", "STATE", "DIGEST", "FIDELITY", "SIZE", "PUBLISHED")
         text.table(header, [_row(publication) for publication in publications])
     else:
-        click.echo("nothing is published", err=True)
+        click.echo("nothing is published" if digest is None else f"nothing is known by {digest}", err=True)
 
 
 def _ask_service(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
@@ -88,13 +91,18 @@ def _ask_service(context: click.Context, values: dict[str, Any]) -> "list[Public
 
 def _read_tree(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
     from bridge.service import views
+    from bridge.tree.contents import check_version, shown
     from bridge.tree.paths import TreePaths
-    from bridge.tree.publisher import check_version, shown
 
     root = options.load(context, values).config.tree
     check_version(TreePaths(root), new=False)
     tree = shown(root)
     return [views.published(publication) for _, publication in sorted(tree.publications.items())]
+
+
+def _is_known_by(view: "PublicationView", digest: str) -> bool:
+    hexes = (text.removeprefix("sha256:") for text in (view.digest, view.podman_digest, view.image, *view.origins))
+    return any(known.startswith(digest.removeprefix("sha256:")) for known in hexes if known)
 
 
 def _row(view: "PublicationView") -> tuple[str, ...]:
@@ -125,12 +133,16 @@ def explain_command(context: click.Context, /, image: str, json_output: bool, **
 
 
 def _print_decision(decision: "DecisionView") -> None:
+    click.echo(f"\n{decision.name or 'by request'}")
+    for step in decision.trace:
+        click.echo(f"  {step}")
     if not decision.publications:
-        click.echo(f"{decision.name}: not published: {decision.reason}")
+        click.echo(f"  not published: {decision.reason}")
     for publication in decision.publications:
         state = f"{publication.state.lower()} {publication.digest}".rstrip()
-        why = f" ({publication.message})" if publication.message else ""
-        click.echo(f"{decision.name or 'by request'} → {publication.reference} by {decision.rule}: {state}{why}")
+        fidelity = f", {publication.fidelity}: {publication.reason}" if publication.fidelity else ""
+        why = f", {publication.message}" if publication.message else ""
+        click.echo(f"  → {publication.reference}: {state}{fidelity}{why}")
 
 
 @click.command("publish")
@@ -169,14 +181,15 @@ def withdraw_command(context: click.Context, /, reference: str, hold: bool, **va
 
 
 @click.command("resync")
+@click.option("--prune", is_flag=True, help="Let a mass withdrawal through that was held back.")
 @options.settings()
 @options.as_json
 @click.pass_context
-def resync_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
+def resync_command(context: click.Context, /, prune: bool, json_output: bool, **values: Any) -> None:
     """Have the service look at podman's whole store now, and try again what failed."""
     from bridge.control.schema import Status
 
-    status = _client(context, values).post("/resync", Status)
+    status = _client(context, values).post("/resync", Status, prune=str(prune).lower())
     if json_output:
         text.json(status)
         return

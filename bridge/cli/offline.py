@@ -59,8 +59,9 @@ def gc_command(context: click.Context, /, dry_run: bool, json_output: bool, **va
 def _sweep(context: click.Context, values: dict[str, Any], *, dry_run: bool) -> Any:
     from bridge.cli.client import Client, NoServiceError
     from bridge.control.schema import SweptView
+    from bridge.tree.contents import check_version
     from bridge.tree.paths import TreePaths
-    from bridge.tree.publisher import Tree, check_version
+    from bridge.tree.publisher import Tree
 
     config = options.load(context, values).config
     if values["tree"] is None:

@@ -32,12 +32,14 @@ def serve_command(context: click.Context, /, **values: Any) -> None:
 @click.command("sync")
 @options.settings("tree", "podman_socket")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--prune", is_flag=True, help="Let a mass withdrawal through.")
 @options.as_json
 @click.pass_context
-def sync_command(context: click.Context, /, dry_run: bool, json_output: bool, **values: Any) -> None:
+def sync_command(context: click.Context, /, dry_run: bool, prune: bool, json_output: bool, **values: Any) -> None:
     """Publish and withdraw once what podman's store asks for, and exit: for timers, scripts and CI."""
     config = options.load(context, values).config
-    sys.exit(_run(_dry_run(config, json_output) if dry_run else _sync(config, json_output), interrupted=130))
+    work = _dry_run(config, json_output) if dry_run else _sync(config, json_output, prune=prune)
+    sys.exit(_run(work, interrupted=130))
 
 
 @click.command("registry")
@@ -105,7 +107,7 @@ def _invite(console: "Console", service: "Steering") -> None:
     )
 
 
-async def _sync(config: "Config", json_output: bool) -> int:
+async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
     from bridge.cli import terminal
     from bridge.conditions import Conditions
     from bridge.service import parts
@@ -117,19 +119,19 @@ async def _sync(config: "Config", json_output: bool) -> int:
         async with parts.connected(config) as podman:
             reconciler = parts.reconciler(config, podman, tree, Conditions())
             async with terminal.showing_exports(console, reconciler.parts.exporter.look):
-                await reconciler.once()
+                await reconciler.once(prune=prune)
     failures = {str(failure.target.reference): failure.message for failure in reconciler.failures}
     if json_output:
         text.json({"published": sorted(map(str, reconciler.shown.publications)), "failures": failures})
     else:
         failed = f", {len(failures)} failed" if failures else ""
         click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{failed}")
-    return 1 if failures else 0
+    return 1 if failures or reconciler.held_back else 0
 
 
 async def _dry_run(config: "Config", json_output: bool) -> int:
     from bridge.service import parts
-    from bridge.tree.publisher import shown
+    from bridge.tree.contents import shown
 
     parts.require_podman(config)
     async with parts.connected(config) as podman:

@@ -1,11 +1,16 @@
 """The verbs on the configuration."""
 
+from importlib import resources
 from typing import Any
 
 import click
 import msgspec
 
 from bridge.cli import options, text
+
+_TEMPLATE_ADDRESS = "127.0.0.1:5000"
+_TEMPLATES = ("registries.conf", "hosts.toml", "registries.yaml", "daemon.json")
+"""In `clients/` beside this module; contrib/containers links to them."""
 
 
 @click.group("config")
@@ -41,3 +46,34 @@ def check_command(context: click.Context, /, **values: Any) -> None:
         click.echo(f"{named or default_file()}: in order")
     else:
         click.echo(f"no {default_file()}: the defaults apply")
+
+
+@config_command.command("clients")
+@click.argument("file", type=click.Choice(_TEMPLATES))
+@click.option(
+    "--address", metavar="HOST:PORT", help="How the clients reach the registry; default: as the service says."
+)
+@options.settings("listen")
+@click.pass_context
+def clients_command(context: click.Context, /, file: str, address: str | None, **values: Any) -> None:
+    """Print a file that points a client at the registry.
+
+    registries.conf is for podman, buildah, skopeo and CRI-O, hosts.toml for containerd, registries.yaml
+    for k3s, daemon.json for Docker Engine. Each says where it belongs.
+    """
+    template = (resources.files("bridge.cli") / "clients" / file).read_text(encoding="utf-8")
+    click.echo(template.replace(_TEMPLATE_ADDRESS, address or _running(context, values)), nl=False)
+
+
+def _running(context: click.Context, values: dict[str, Any]) -> str:
+    """Return where the running service's registry listens; where none runs, where it would."""
+    from bridge.cli.client import Client, NoServiceError
+    from bridge.control.schema import Status
+
+    config = options.load(context, values).config
+    if values["listen"] is None:
+        try:
+            return Client(config.control.socket).get("/status", Status).registry
+        except NoServiceError:
+            pass
+    return config.registry.listen

@@ -25,7 +25,12 @@ class ExportView(msgspec.Struct, rename="camel"):
 
 
 class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
-    """One reference: what it shows, or why it does not. `state` is Published, Pending, Failed or Held."""
+    """One reference: what it shows, or why it does not. `state` is Published, Pending, Failed or Held.
+
+    `digest` is the one that is served, `podman_digest` the one that podman shows, `origins` are all that
+    podman knows the image by. `fidelity` says how the first relates to the others, `reason` why. `keep`
+    is null for good, and `gone` the time when the image left the store.
+    """
 
     reference: str
     state: str
@@ -35,9 +40,13 @@ class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
     podman_digest: str = ""
     media_type: str = ""
     fidelity: str = ""
+    reason: str = ""
+    origins: list[str] = []
     size: int = 0
     published: float | None = None
     requested: bool = False
+    keep: float | None = 0
+    gone: float | None = None
     message: str = ""
     attempts: int = 0
     retry_at: float | None = None
@@ -61,11 +70,14 @@ class Status(msgspec.Struct, rename="camel"):
 
 
 class DecisionView(msgspec.Struct, rename="camel"):
-    """What becomes of one podman name: its references with their states, or the reason why there are none."""
+    """What becomes of one podman name: its references with their states, or the reason why there are none.
+
+    `trace` tells, rule by rule, how the policy came to that.
+    """
 
     name: str
-    rule: str
     reason: str
+    trace: list[str]
     publications: list[PublicationView]
 
 

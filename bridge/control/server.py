@@ -52,8 +52,8 @@ class Steering(Protocol):
     async def withdraw(self, reference: Reference, *, hold: bool) -> None:
         """Take a publication out of the tree."""
 
-    async def resync(self) -> Status:
-        """Look at everything now, also at what failed."""
+    async def resync(self, *, prune: bool) -> Status:
+        """Look at everything now, also at what failed; `prune` lets a mass withdrawal through."""
 
     async def sweep(self, *, dry_run: bool) -> SweptView:
         """Sweep the tree."""
@@ -106,8 +106,8 @@ class Control:
     async def _explain(self, request: web.Request) -> web.Response:
         return _json(await self._steering.explain(request.query.get("image", "")))
 
-    async def _resync(self, _: web.Request) -> web.Response:
-        return _json(await self._steering.resync())
+    async def _resync(self, request: web.Request) -> web.Response:
+        return _json(await self._steering.resync(prune=_flag(request, "prune")))
 
     async def _sweep(self, request: web.Request) -> web.Response:
         return _json(await self._steering.sweep(dry_run=_flag(request, "dryRun")))

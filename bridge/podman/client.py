@@ -16,7 +16,7 @@ import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
 from bridge.errors import ImageUnknownError, InvalidError, PodmanError, UnreachableError
-from bridge.oci import Digest
+from bridge.oci import DOCKER_LIST, Digest
 from bridge.plan import Image
 
 _BASE = "http://podman/v4.0.0/libpod"
@@ -57,6 +57,8 @@ class _Listed(msgspec.Struct, rename="pascal"):
 
     id: str
     repo_tags: list[str] | None = None
+    repo_digests: list[str] | None = None
+    is_manifest_list: bool = False
     digest: str | None = None
     labels: dict[str, str] | None = None
     size: int = 0
@@ -141,9 +143,10 @@ class Podman:
                 raise ImageUnknownError(msg)
             return response.status == 204
 
-    async def exists(self, image_id: str) -> bool:
-        """Say whether the image is in the store now."""
-        async with self._request(f"/images/{image_id}/exists", _ANSWER) as response:
+    async def exists(self, image: Image) -> bool:
+        """Say whether the image is in the store now. Podman looks for a manifest list elsewhere than for an image."""
+        kind = "manifests" if image.is_list else "images"
+        async with self._request(f"/{kind}/{image.id}/exists", _ANSWER) as response:
             if response.status not in (204, 404):
                 raise _problem(response.status, await response.read())
             return response.status == 204
@@ -220,16 +223,25 @@ def _problem(status: int, content: bytes) -> PodmanError:
     return PodmanError(f"podman answered {status}: {message}")
 
 
+_EMPTY_LIST = Digest.of(msgspec.json.encode({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": None}))
+"""What podman 4 shows as the digest of every manifest list: that of the list when it was made, empty. The
+current one stands beside it in RepoDigests, and changes with every edit (measured, 4.3.1)."""
+
+
 def _image(entry: _Listed) -> Image:
+    digest = Digest.parse(entry.digest) if entry.digest else None
+    digests = frozenset(Digest.parse(text.rpartition("@")[2]) for text in entry.repo_digests or ())
+    is_list = entry.is_manifest_list or digest == _EMPTY_LIST
+    if digest == _EMPTY_LIST:
+        digests -= {_EMPTY_LIST}
+        digest = min(digests, default=digest)
     return Image(
-        id=_image_id(entry.id),
+        id=Digest.parse(f"sha256:{entry.id}").hex,
         names=tuple(entry.repo_tags or ()),
-        digest=Digest.parse(entry.digest) if entry.digest else None,
+        digest=digest,
+        digests=digests,
+        is_list=is_list,
         labels=entry.labels or {},
         size=entry.size,
         created=entry.created,
     )
-
-
-def _image_id(text: str) -> str:
-    return Digest.parse(f"sha256:{text}").hex

@@ -56,6 +56,17 @@ async def start(command: Sequence[str], environment: Mapping[str, str] | None = 
 
     It must be called on the main thread: the program dies with the thread that started it.
     """
+    starting = asyncio.ensure_future(_start(command, environment))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # CPython 3.11 hangs when the call itself is cancelled: let the process start, then stop it
+        with contextlib.suppress(PodmanError):
+            await stop(await starting)
+        raise
+
+
+async def _start(command: Sequence[str], environment: Mapping[str, str] | None) -> asyncio.subprocess.Process:
     if shutil.which(command[0]) is None:
         msg = f"cannot start {command[0]}: {os.strerror(errno.ENOENT)}"
         raise PodmanError(msg)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,13 @@ from bridge.plan import Fidelity, Image
 from bridge.podman import raw
 from bridge.podman.client import Inspected, Podman
 from bridge.podman.save import Commands
+from bridge.publish import lists, threads
 from bridge.publish.manifests import Layer, choose
 from bridge.tree import disk
 from bridge.tree.publisher import Tree
+
+_LOOK_EVERY = 0.05
+"""Seconds between two looks for a layer that podman has finished: it appears under its name by a rename."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +100,38 @@ class Exporter:
         return None if self._job is None else self._job.progress()
 
     @contextlib.asynccontextmanager
-    async def export(self, image: Image) -> AsyncIterator[Exported]:
+    async def export(self, image: Image, store: Iterable[Image] = ()) -> AsyncIterator[Exported]:
         """Have all blobs of `image` in the tree while the block runs, which then publishes it.
 
-        Only layers that the tree lacks are read. When it is cancelled, podman is killed; staging is
-        gone in every case. Raises ImageUnknownError, PodmanError, ExportError or OSError, and then
-        nothing of the image is visible.
+        `store` is where the members of a manifest list are looked for. Only layers that the tree lacks
+        are read. When it is cancelled, podman is killed; staging is gone in every case. Raises
+        ImageUnknownError, PodmanError, ExportError or OSError, and then nothing of the image is visible.
         """
+        async with self._list(image, store) if image.is_list else self._image(image) as exported:
+            yield exported
+
+    @contextlib.asynccontextmanager
+    async def _list(self, image: Image, store: Iterable[Image]) -> AsyncIterator[Exported]:
+        """Export every member by itself, so that known layers are not read, then take the index in.
+
+        `podman manifest push --all` reads every layer of every member, and fails where a member has
+        lost the name by which it was added.
+        """
+        content = await raw.index(await self._podman.store(), image.id)
+        async with contextlib.AsyncExitStack() as stack:
+            for member in lists.members(content, image, store):
+                exported = await stack.enter_async_context(self.export(member.image, store))
+                lists.require_exact(member, exported.descriptor.digest)
+            directory = await stack.enter_async_context(self._staged())
+            await threads.run(self._adopt_bytes, directory, content)
+            index = Descriptor(Manifest.parse(content).media_type, Digest.of(content), len(content))
+            yield Exported(index, Fidelity.EXACT, await threads.run(self._tree.size, index))
+
+    @contextlib.asynccontextmanager
+    async def _image(self, image: Image) -> AsyncIterator[Exported]:
         inspected = await self._podman.inspect(image.id)
         async with self._staged() as directory:
-            self._job = job = await asyncio.to_thread(self._prepare, image, inspected, directory)
+            self._job = job = await threads.run(self._prepare, image, inspected, directory)
             try:
                 yield await self._run(job)
             finally:
@@ -114,11 +140,11 @@ class Exporter:
     @contextlib.asynccontextmanager
     async def _staged(self) -> AsyncIterator[Path]:
         stage = self._tree.stage()
-        directory = await asyncio.to_thread(stage.__enter__)
+        directory = stage.__enter__()  # one mkdir, here: a thread's result could be lost to a cancellation
         try:
             yield directory
         finally:
-            await asyncio.shield(asyncio.to_thread(stage.__exit__, None, None, None))
+            await threads.run(stage.__exit__, None, None, None)
 
     def _prepare(self, image: Image, inspected: Inspected, directory: Path) -> _Job:
         known = frozenset(digest for digest in inspected.diff_ids if self._tree.has(digest))
@@ -130,11 +156,10 @@ class Exporter:
         return job
 
     async def _run(self, job: _Job) -> Exported:
-        await self._commands.save(job.image.id, job.layout, job.scratch, job.progress)
-        layers = await asyncio.to_thread(self._verify_layers, job)
+        layers = await self._save_layers(job)
         originals = await self._originals(job)
         content, fidelity = choose(job.image, layers, originals.saved, originals.stored)
-        return await asyncio.to_thread(self._take, job, content, originals.config, fidelity)
+        return await threads.run(self._take, job, content, originals.config, fidelity)
 
     async def _originals(self, job: _Job) -> _Originals:
         """Find podman's own manifest and config; ask no more programs than the image needs.
@@ -145,7 +170,7 @@ class Exporter:
         docker-format image is written once more in its own format.
         """
         image = job.image
-        saved, config = await asyncio.to_thread(_saved, job.layout)
+        saved, config = await threads.run(_saved, job.layout)
         if image.digest is not None and Digest.of(saved) == image.digest:
             return _Originals(config, saved)
         if raw.available():
@@ -156,7 +181,7 @@ class Exporter:
             return _Originals(config, saved)
         directory = job.directory / "docker"
         await self._commands.save_docker(image.id, directory, job.scratch, job.progress)
-        return _Originals(*await asyncio.to_thread(_saved_docker, directory, image))
+        return _Originals(*await threads.run(_saved_docker, directory, image))
 
     def _take(self, job: _Job, content: bytes, config: bytes, fidelity: Fidelity) -> Exported:
         """Move everything verified into the tree: layers and config first, the manifest last."""
@@ -165,16 +190,31 @@ class Exporter:
             raise ExportError(msg)
         for digest in job.missing:
             self._tree.adopt(job.blob(digest), digest)
-        for blob in (config, content):
-            file = job.directory / "blob"
-            disk.write_atomically(file, blob, job.scratch)
-            self._tree.adopt(file, Digest.of(blob))
-        manifest = Manifest.parse(content)
-        descriptor = Descriptor(manifest.media_type, Digest.of(content), len(content))
-        return Exported(descriptor, fidelity, len(content) + sum(item.size for item in manifest.references))
+        self._adopt_bytes(job.directory, config)
+        self._adopt_bytes(job.directory, content)
+        descriptor = Descriptor(Manifest.parse(content).media_type, Digest.of(content), len(content))
+        return Exported(descriptor, fidelity, self._tree.size(descriptor))
 
-    def _verify_layers(self, job: _Job) -> list[Layer]:
-        sizes = {digest: self._verify(job, digest) for digest in set(job.inspected.diff_ids)}
+    def _adopt_bytes(self, directory: Path, content: bytes) -> None:
+        disk.write_atomically(directory / "blob", content, directory)
+        self._tree.adopt(directory / "blob", Digest.of(content))
+
+    async def _save_layers(self, job: _Job) -> list[Layer]:
+        """Have podman write the layers, and verify each as soon as it is there, while podman writes the next."""
+        sizes: dict[Digest, int] = {}
+        saving = asyncio.create_task(self._commands.save(job.image.id, job.layout, job.scratch, job.progress))
+        try:
+            while not saving.done():
+                await asyncio.wait({saving}, timeout=_LOOK_EVERY)
+                for digest in job.missing - sizes.keys():
+                    if job.blob(digest).exists():
+                        sizes[digest] = await threads.run(self._verify, job, digest)
+            await saving
+        finally:
+            saving.cancel()
+            await asyncio.gather(saving, return_exceptions=True)
+        for digest in set(job.inspected.diff_ids) - sizes.keys():
+            sizes[digest] = await threads.run(self._verify, job, digest)
         return [Layer(digest, sizes[digest]) for digest in job.inspected.diff_ids]
 
     def _verify(self, job: _Job, digest: Digest) -> int:

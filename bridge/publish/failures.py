@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
 """Seconds until a failed publication is tried again: doubled each time from the first to the last."""
 
+_STAGING = re.compile(r"/\S*?/staging/[^/\s]+(/scratch/\d+)?")
+"""A staging directory, or a file in it: its name is another in each try, and says nothing to an operator."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a target is not published. `retry_at` is in seconds since the epoch, `due` the same on the monotonic clock."""
+    """Why a target is not published. `retry_at` is in seconds since the epoch, `due` on the monotonic clock."""
 
     target: Target
     message: str
@@ -85,4 +89,4 @@ def words(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         way_out = "; free some space on the disk of the tree" if error.errno == errno.ENOSPC else ""
         return f"{error.strerror}: {error.filename or 'the tree'}{way_out}"
-    return str(error)
+    return _STAGING.sub("staging", str(error))

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from bridge.conditions import Conditions, Kind
 from bridge.errors import BridgeError, PodmanError, TreeError
 from bridge.oci import Reference
-from bridge.plan import Image, Publication, Source, Target, make_plan
+from bridge.plan import Image, Plan, Shown, Source, Target, is_mass_withdrawal, make_plan
 from bridge.podman.client import Podman
 from bridge.policy import Policy, Wanted
+from bridge.publish import threads
 from bridge.publish.export import Exported, Exporter
 from bridge.publish.failures import Failures, retry_delay, words
+from bridge.publish.writer import TreeWriter
 from bridge.tree.publisher import Swept, Tree
 
 log = logging.getLogger(__name__)
@@ -31,11 +33,16 @@ LONGEST_BLIND = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """How long, in seconds, until a full look without a poke, and until superseded blobs are swept."""
+class Bounds:
+    """What a reconciler keeps to.
+
+    `resync` is the time until a full look without a poke, `grace` until superseded blobs are swept, both
+    in seconds. `max_withdraw` is the fraction of all publications beyond which a pass withdraws nothing.
+    """
 
     resync: float = 300
     grace: float = 3600
+    max_withdraw: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +54,14 @@ class Parts:
     tree: Tree
     policy: Policy
     conditions: Conditions
-    timing: Timing = Timing()
+    bounds: Bounds = Bounds()
 
 
 class Reconciler:
     """Keeps one tree in step with one store.
 
-    `ready` is set when the first pass, exports included, is through; `published` at every publication,
-    and whoever waits for it clears it. `images`, `wanted`, `queue`,
-    `shown` and `failures` are what the last pass left, for others to read.
+    `ready` is set when the first pass, exports included, is through; `published` is the writer's. `images`,
+    `wanted`, `queue`, `held_back`, `shown` and `failures` are what the last pass left, for others to read.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -63,15 +69,16 @@ class Reconciler:
         self.images: tuple[Image, ...] = ()
         self.wanted = Wanted()
         self.queue: tuple[Target, ...] = ()
+        self.held_back: tuple[Reference, ...] = ()
         self.last_look: float | None = None
         self.ready = asyncio.Event()
-        self.published = asyncio.Event()
         self.parts = parts
         self._remember()
+        self._writer = TreeWriter(parts.tree, parts.conditions)
+        self.published = self._writer.published
         self._poked = asyncio.Event()
         self._queued = asyncio.Event()
         self._looking = asyncio.Lock()
-        self._writing = asyncio.Lock()
         self._exporting = asyncio.Lock()
         self._failed_looks = 0
         self._failed_withdrawals = 0
@@ -91,28 +98,29 @@ class Reconciler:
             while True:
                 self._poked.clear()
                 await self.look()
-                if time.monotonic() - swept > self.parts.timing.resync:
-                    await self._sweep()
+                if time.monotonic() - swept > self.parts.bounds.resync:
+                    await self._sweep_quietly()
                     swept = time.monotonic()
                 await self._wait()
 
-    async def once(self) -> None:
+    async def once(self, *, prune: bool = False) -> None:
         """Do one whole pass, exports included. Raises PodmanError where the store cannot be listed."""
-        if not await self.look():
+        if not await self.look(prune=prune):
             raise PodmanError(self.parts.conditions[Kind.PODMAN_REACHABLE].message)
         for target in self.queue:
             await self.publish(target)
-        await self._sweep()
+        await self._sweep_quietly()
 
-    async def look(self) -> bool:
+    async def look(self, *, prune: bool = False) -> bool:
         """List the store and act on the difference. Return False, and change nothing, where that fails.
 
-        Two looks never overlap: a second caller waits for the first.
+        With `prune` also a mass withdrawal is let through. Two looks never overlap: a second caller
+        waits for the first.
         """
         async with self._looking:
-            return await self._look()
+            return await self._look(prune=prune)
 
-    async def _look(self) -> bool:
+    async def _look(self, *, prune: bool) -> bool:
         begun = time.monotonic()
         conditions = self.parts.conditions
         try:
@@ -124,8 +132,8 @@ class Reconciler:
         self._failed_looks = 0
         self._listing = time.monotonic() - begun
         conditions.confirm(Kind.PODMAN_REACHABLE)
-        async with self._writing:
-            await self._apply(images)
+        async with self._writer.turn:
+            await self._apply(images, prune=prune)
         self.last_look = time.time()
         self._settle()
         return True
@@ -137,117 +145,100 @@ class Reconciler:
         """
         try:
             async with self._exporting:
-                known = await self._find(target)
+                known = self._writer.known(target)
                 if known is not None:
                     await self._show_wanted(target, known)
                 else:
-                    async with self.parts.exporter.export(target.image) as exported:
+                    async with self.parts.exporter.export(target.image, self.images) as exported:
                         await self._show_wanted(target, exported)
         except (BridgeError, OSError) as error:
             await self._explain(target, error)
             return False
         finally:
-            self.queue = tuple(item for item in self.queue if item.reference != target.reference)
+            self.queue = tuple(item for item in self.queue if item != target)
             self._remember()
             self._settle()
         return True
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Take a reference out of the tree; raise TreeError or OSError where that fails."""
-        async with self._writing:
-            await asyncio.to_thread(self.parts.tree.withdraw, reference, hold=hold)
+        async with self._writer.turn:
+            await self._writer.withdraw(reference, hold=hold)
             self._remember()
-        log.info("withdrawn reference=%s held=%s", reference, hold)
 
     async def release(self, reference: Reference) -> None:
         """Let a held reference be published again."""
-        async with self._writing:
-            await asyncio.to_thread(self.parts.tree.release, reference)
+        async with self._writer.turn:
+            await threads.run(self.parts.tree.release, reference)
             self._remember()
         self.failures.forget(reference)
 
     async def sweep(self, *, dry_run: bool = False) -> Swept:
         """Remove from the tree what has been superseded for longer than the grace period."""
-        async with self._writing:
-            return await asyncio.to_thread(self.parts.tree.sweep, self.parts.timing.grace, dry_run=dry_run)
+        async with self._writer.turn:
+            return await self._writer.sweep(self.parts.bounds.grace, dry_run=dry_run)
 
-    async def _apply(self, images: tuple[Image, ...]) -> None:
-        tree = self.parts.tree
-        wanted = self.parts.policy.wanted(images)
-        shown = tree.shown
-        plan = make_plan(wanted.targets, shown.publications, images, shown.held)
-        self._tell(wanted)
-        self.images, self.wanted = images, wanted
-        self.failures.keep(plan.publish)
-        self._left &= {image.source for image in images}
-        queue = []
-        for target in plan.publish:
-            if self.failures.waits(target):
-                continue
-            known = tree.find(target.image.source)
-            if known is None:
-                queue.append(target)
-            else:
-                await self._quickly(target, known)
-        withdrawn = [await self._drop(reference) for reference in plan.withdraw]
-        self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
-        self.queue = tuple(queue)
-        self._remember()
-        self._queued.set()
-
-    async def _quickly(self, target: Target, known: Publication) -> None:
-        try:
-            await self._show(target, Exported(known.descriptor, known.fidelity, known.size))
-        except (BridgeError, OSError) as error:
-            await self._explain(target, error)
-
-    async def _drop(self, reference: Reference) -> bool:
-        try:
-            await asyncio.to_thread(self.parts.tree.withdraw, reference)
-        except (BridgeError, OSError) as error:
-            self.parts.conditions.deny(Kind.TREE_WRITABLE, "WithdrawFailed", f"{reference}: {words(error)}")
-            return False
-        self.parts.conditions.confirm(Kind.TREE_WRITABLE)
-        log.info("withdrawn reference=%s", reference)
-        return True
-
-    async def _sweep(self) -> None:
-        """Sweep in passing: what fails here is tried again at the next resync."""
+    async def _sweep_quietly(self) -> None:
         try:
             await self.sweep()
         except (BridgeError, OSError) as error:
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
 
-    async def _find(self, target: Target) -> Exported | None:
-        async with self._writing:
-            known = self.parts.tree.find(target.image.source)
-        return None if known is None else Exported(known.descriptor, known.fidelity, known.size)
+    async def _apply(self, images: tuple[Image, ...], *, prune: bool) -> None:
+        tree = self.parts.tree
+        wanted = self.parts.policy.wanted(images)
+        shown = tree.shown
+        plan = make_plan(wanted.targets, shown, images, time.time())
+        self._tell(wanted)
+        changed = images != self.images
+        self.images, self.wanted = images, wanted
+        self.failures.keep(plan.publish)
+        self._left &= {image.source for image in images}
+        queue = []
+        for target in plan.publish:
+            if self.failures.waits(target) and not (changed and target.image.is_list):
+                continue  # a list may fail for a member that has just come
+            known = self._writer.known(target)
+            if known is None:
+                queue.append(target)
+            else:
+                await self._quickly(target, known)
+        for reference in plan.orphan:
+            await self._writer.quietly(tree.orphan, reference, "kept, its image has left the store")
+        leaving = self._let_through(plan, shown, prune=prune)
+        withdrawn = [await self._writer.quietly(tree.withdraw, reference, "withdrawn") for reference in leaving]
+        self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
+        self.queue = tuple(queue)
+        self._remember()
+        self._queued.set()
+
+    async def _quickly(self, target: Target, known: Exported) -> None:
+        try:
+            await self._writer.show(target, known)
+            self.failures.forget(target.reference)
+        except (BridgeError, OSError) as error:
+            await self._explain(target, error)
+
+    def _let_through(self, plan: Plan, shown: Shown, *, prune: bool) -> tuple[Reference, ...]:
+        """Return what a plan withdraws; nothing where that is a mass withdrawal that nobody asked for."""
+        if prune or not is_mass_withdrawal(plan, shown, self.parts.bounds.max_withdraw):
+            self.held_back = ()
+            return plan.withdraw
+        if not self.held_back:
+            log.error(
+                "mass withdrawal held back, is podman's store there? `podbridge resync --prune` lets it through "
+                "withdraw=%d published=%d",
+                len(plan.withdraw), len(shown.publications),
+            )  # fmt: skip
+        self.held_back = plan.withdraw
+        return ()
 
     async def _show_wanted(self, target: Target, exported: Exported) -> None:
-        async with self._writing:
+        async with self._writer.turn:
             now = self.wanted.targets.get(target.reference)
             if target.requested or (now is not None and now.image.source == target.image.source):
-                await self._show(target, exported)
-
-    async def _show(self, target: Target, exported: Exported) -> None:
-        publication = Publication(
-            target.reference,
-            exported.descriptor,
-            target.image.source,
-            exported.fidelity,
-            target.name,
-            exported.size,
-            time.time(),
-            target.requested,
-        )
-        await asyncio.to_thread(self.parts.tree.publish, publication)
-        self.published.set()
-        self.parts.conditions.confirm(Kind.TREE_WRITABLE)
-        self.failures.forget(target.reference)
-        log.info(
-            "published reference=%s digest=%s fidelity=%s image=%s bytes=%d",
-            target.reference, exported.descriptor.digest, exported.fidelity, target.image.id[:12], exported.size,
-        )  # fmt: skip
+                await self._writer.show(target, exported)
+                self.failures.forget(target.reference)
 
     async def _explain(self, target: Target, error: Exception) -> None:
         """Note a failure, unless the image has left the store meanwhile: then the next pass settles it.
@@ -255,7 +246,7 @@ class Reconciler:
         An image that such a pass still lists is one that podman cannot find, and has failed.
         """
         try:
-            gone = not await self.parts.podman.exists(target.image.id)
+            gone = not await self.parts.podman.exists(target.image)
         except PodmanError:
             gone = False
         if gone and target.image.source not in self._left:
@@ -279,7 +270,7 @@ class Reconciler:
 
     async def _wait(self) -> None:
         """Wait for a poke, which a retry is too, or for the time of the next look, then for the ringing to end."""
-        times = [self.parts.timing.resync]
+        times = [self.parts.bounds.resync]
         if self._failed_looks:
             times.append(min(retry_delay(self._failed_looks), LONGEST_BLIND))
         if self._failed_withdrawals:
@@ -294,8 +285,11 @@ class Reconciler:
         conditions = self.parts.conditions
         if self.last_look is None or self.queue:
             return
-        if failing := len(self.failures):
-            conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published; see `podbridge status`")
+        if self.held_back:
+            message = f"{len(self.held_back)} withdrawals are held back; `podbridge resync --prune` lets them through"
+            conditions.deny(Kind.SYNCED, "MassWithdrawal", message)
+        elif failing := len(self.failures):
+            conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published")
         else:
             conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published")
         conditions.confirm(Kind.READY)

@@ -11,7 +11,7 @@ from bridge.registry.errors import Problem, RegistryError
 
 _CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers)/(?P<reference>[^/]*)", re.DOTALL)
 _TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list", re.DOTALL)
-_ABSENT = re.compile(r"[.-](?!\.)[A-Za-z0-9._-]{0,127}")
+_ABSENT = re.compile(r"[.-](?!\.)[A-Za-z0-9._-]{1,127}")
 _MEMORABLE = 512
 
 

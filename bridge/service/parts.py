@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
@@ -9,14 +10,14 @@ from bridge.conditions import Conditions
 from bridge.config import Config, default_podman_socket, runtime_dir
 from bridge.errors import ConfigError
 from bridge.oci import Digest
-from bridge.plan import Image, Plan, make_plan
+from bridge.plan import Image, Plan, Shown, make_plan
 from bridge.podman.client import Podman
 from bridge.podman.save import Commands
 from bridge.podman.service import embedded, listens
 from bridge.policy import Policy
 from bridge.publish.export import Exporter
-from bridge.publish.reconcile import Parts, Reconciler, Timing
-from bridge.tree.publisher import Shown, Tree
+from bridge.publish.reconcile import Bounds, Parts, Reconciler
+from bridge.tree.publisher import Tree
 
 _LONGEST_SOCKET = 107
 """Bytes of the longest path of a unix socket."""
@@ -68,16 +69,16 @@ def policy(config: Config) -> Policy:
     """Return the policy of the configuration."""
     listen = config.registry.listen
     own = {str(listen), f"localhost:{listen.port}", f"127.0.0.1:{listen.port}"}
-    return Policy(config.publish, frozenset(own))
+    return Policy(config.publish, frozenset(own), config.keep)
 
 
 def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions) -> Reconciler:
     """Build the reconciler of a configuration."""
     exporter = Exporter(podman, Commands(config.podman.command), tree)
-    timing = Timing(config.resync, config.grace)
-    return Reconciler(Parts(podman, exporter, tree, policy(config), conditions, timing))
+    bounds = Bounds(config.resync, config.grace, config.max_withdraw)
+    return Reconciler(Parts(podman, exporter, tree, policy(config), conditions, bounds))
 
 
 def plan(config: Config, images: Collection[Image], tree: Shown) -> Plan:
     """Say what a pass would do."""
-    return make_plan(policy(config).wanted(images).targets, tree.publications, images, tree.held)
+    return make_plan(policy(config).wanted(images).targets, tree, images, time.time())

@@ -15,8 +15,9 @@ from bridge.registry import server as registry
 from bridge.service import parts
 from bridge.service.encoding import keep_encoded
 from bridge.service.steering import Facts, Steering
+from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
-from bridge.tree.publisher import Tree, check_version
+from bridge.tree.publisher import Tree
 
 
 @contextlib.asynccontextmanager

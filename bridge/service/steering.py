@@ -53,6 +53,7 @@ class Steering:
                 "pending": len(reconciler.queue),
                 "failed": len(failures),
                 "held": len(reconciler.shown.held),
+                "heldBack": len(reconciler.held_back),
             },
             last_look=reconciler.last_look,
             export=None if export is None else views.export(export),
@@ -80,12 +81,13 @@ class Steering:
             await self.reconciler.release(target.reference)
             await self.reconciler.publish(target)
         shown = {view.reference: view for view in self.publications()}
-        results = [shown[str(target.reference)] for target in targets if str(target.reference) in shown]
-        for view in results:
-            if view.state == "Failed":
-                msg = f"{view.reference} cannot be published: {view.message}"
+        results = [shown.get(str(target.reference)) for target in targets]
+        for view, target in zip(results, targets, strict=True):
+            if view is None or view.state != "Published":
+                why = view.message if view is not None else "its image has left podman's store"
+                msg = f"{target.reference} is not published: {why}"
                 raise ControlError(msg)
-        return results
+        return [view for view in results if view is not None]
 
     async def withdraw(self, reference: Reference, *, hold: bool) -> None:
         """Take a publication out of the tree; with `hold` it stays out until it is published by hand."""
@@ -99,10 +101,10 @@ class Steering:
             raise ControlError(msg)
         await self.reconciler.withdraw(reference, hold=hold)
 
-    async def resync(self) -> Status:
-        """Look at everything now, also at what failed and waits."""
+    async def resync(self, *, prune: bool) -> Status:
+        """Look at everything now, also at what failed and waits; `prune` lets a mass withdrawal through."""
         self.reconciler.failures.clear()
-        if not await self.reconciler.look():
+        if not await self.reconciler.look(prune=prune):
             raise UnreachableError(self._blind)
         return self.status()
 
@@ -121,7 +123,7 @@ class Steering:
         ]
         decisions = [_decision(self.reconciler.parts.policy.decide(name, found), shown) for name in found.names]
         if requested:
-            decisions.append(DecisionView("", "request", "published by hand", requested))
+            decisions.append(DecisionView("", "", ["published by hand"], requested))
         return Explanation(found.id, str(found.digest or ""), decisions, message)
 
     @property
@@ -166,7 +168,7 @@ def _decision(decision: Decision, shown: dict[str, PublicationView]) -> Decision
         shown.get(str(reference), PublicationView(reference=str(reference), state="Pending"))
         for reference in decision.references
     ]
-    return DecisionView(decision.name, decision.rule, decision.reason, found)
+    return DecisionView(decision.name, decision.reason, list(decision.trace), found)
 
 
 def _spellings(text: str) -> list[str]:

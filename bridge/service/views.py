@@ -1,7 +1,9 @@
 """What the control API shows, made from what the parts know."""
 
+import math
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from bridge.conditions import Condition
 from bridge.control.schema import ConditionView, ExportView, PublicationView
@@ -22,10 +24,26 @@ def published(publication: Publication) -> PublicationView:
         podman_digest=str(publication.source.digest or ""),
         media_type=publication.descriptor.media_type,
         fidelity=str(publication.fidelity),
+        reason=publication.fidelity.reason,
+        origins=sorted(map(str, publication.origins)),
         size=publication.size,
         published=publication.published,
         requested=publication.requested,
+        keep=None if math.isinf(publication.keep) else float(publication.keep),
+        gone=publication.gone,
+        message=_message(publication),
     )
+
+
+def _message(publication: Publication) -> str:
+    if publication.gone is None:
+        return ""
+    until = (
+        ""
+        if math.isinf(publication.keep)
+        else f" until {datetime.fromtimestamp(publication.gone + publication.keep, UTC):%Y-%m-%d %H:%M UTC}"
+    )
+    return f"kept{until}, its image has left podman's store"
 
 
 def pending(target: Target) -> PublicationView:

@@ -14,7 +14,7 @@ import msgspec
 
 from bridge.errors import InvalidError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Reference, Repository, Tag
-from bridge.plan import Fidelity, Publication, Source
+from bridge.plan import Fidelity, Keep, Publication, Source
 
 _TAG = "org.opencontainers.image.ref.name"
 _OURS = "io.podbridge."
@@ -57,6 +57,11 @@ class Index:
         """Return the index without the tag; with `hold` the tag is noted as to be kept out."""
         publications = {other: item for other, item in self.publications.items() if other != tag}
         return self._with(publications, self._retire(tag, now), self.held | ({tag} if hold else set()))
+
+    def orphan(self, tag: Tag, now: float) -> Self:
+        """Return the index with the tag marked as kept although its image has gone."""
+        marked = replace(self.publications[tag], gone=now)
+        return self._with({**self.publications, tag: marked}, self.superseded, self.held)
 
     def release(self, tag: Tag) -> Self:
         """Return the index with the tag no longer held."""
@@ -120,6 +125,12 @@ def _write(item: Publication, since: float | None = None) -> dict[str, Any]:
     }
     if item.requested:
         notes[_OURS + "requested"] = "true"
+    if item.origins:
+        notes[_OURS + "origins"] = " ".join(sorted(map(str, item.origins)))
+    if item.keep:
+        notes[_OURS + "keep"] = str(float(item.keep))
+    if item.gone is not None:
+        notes[_OURS + "gone"] = _time(item.gone)
     if since is not None:
         notes[_OURS + "superseded"] = _time(since)
     return replace(item.descriptor, annotations=notes).to_json()
@@ -129,7 +140,7 @@ def _read(repository: Repository, entry: Any) -> tuple[Publication, float | None
     descriptor = Descriptor.from_json(entry)
     notes = descriptor.annotations
     digest = notes.get(_OURS + "image.digest")
-    since = notes.get(_OURS + "superseded")
+    since, gone = notes.get(_OURS + "superseded"), notes.get(_OURS + "gone")
     tag = Tag(notes.get(_TAG) or notes.get(_OURS + "tag") or "")
     publication = Publication(
         reference=Reference(repository, tag),
@@ -140,6 +151,9 @@ def _read(repository: Repository, entry: Any) -> tuple[Publication, float | None
         size=int(notes.get(_OURS + "size", descriptor.size)),
         published=datetime.fromisoformat(notes.get(_OURS + "published", "1970-01-01T00:00:00Z")).timestamp(),
         requested=_OURS + "requested" in notes,
+        origins=frozenset(Digest.parse(text) for text in notes.get(_OURS + "origins", "").split()),
+        keep=Keep(notes.get(_OURS + "keep", 0)),
+        gone=None if gone is None else datetime.fromisoformat(gone).timestamp(),
     )
     return publication, None if since is None else datetime.fromisoformat(since).timestamp()
 

@@ -7,17 +7,18 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from bridge.errors import InvalidError, NotPublishedError, TreeError
-from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
-from bridge.plan import Publication, Source
+from bridge.errors import NotPublishedError, TreeError
+from bridge.oci import Descriptor, Digest, Reference, Repository
+from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk, encodings, views
+from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
@@ -36,16 +37,8 @@ class Swept:
     freed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a tree shows, and which references are held out of it."""
-
-    publications: Mapping[Reference, Publication]
-    held: frozenset[Reference]
-
-
 class Tree:
-    """The publisher's side of a tree. Every method blocks; none is safe beside another one.
+    """The publisher's side of a tree. Every method blocks; no write is safe beside another one.
 
     Raises TreeError, and OSError with the path where the disk itself fails.
     """
@@ -90,9 +83,9 @@ class Tree:
 
     def _clear(self) -> None:
         """Remove what a kill left of repositories that had no index yet, or none any more."""
-        for directory in reversed(list(_directories(self.paths))):
+        for directory in reversed(list(directories(self.paths))):
             paths = RepositoryPaths(directory)
-            if not paths.index.exists():
+            if directory.exists() and not paths.index.exists():
                 self._remove(paths)
 
     def _read_or_heal(self, repository: Repository) -> Index:
@@ -106,11 +99,11 @@ class Tree:
     @property
     def shown(self) -> Shown:
         """Everything that is shown now, and what is held."""
-        return _shown(self._indexes.values())
+        return showing(list(self._indexes.values()))
 
     def find(self, source: Source) -> Publication | None:
         """Return a publication of the same source, shown or superseded, whose bytes are in the tree."""
-        for index in self._indexes.values():
+        for index in list(self._indexes.values()):
             superseded = (old.publication for old in index.superseded)
             for item in (*index.publications.values(), *superseded):
                 if item.source == source:
@@ -121,9 +114,12 @@ class Tree:
         """Say whether the tree holds the blob. What it holds was verified when it came in."""
         return self.paths.blob(digest).exists()
 
-    def read(self, digest: Digest) -> bytes:
-        """Return the bytes of a blob that is a manifest or a config."""
-        return self.paths.blob(digest).read_bytes()
+    def size(self, descriptor: Descriptor) -> int:
+        """Return the bytes of a manifest and everything it references, each blob once.
+
+        Raises TreeError where the tree lacks a part of it.
+        """
+        return sum(self.paths.blob(digest).stat().st_size for digest in closure(self.paths, descriptor))
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
@@ -167,6 +163,10 @@ class Tree:
             msg = f"{reference} is not published"
             raise NotPublishedError(msg)
         self._change(index.withdraw(reference.tag, time.time(), hold=hold))
+
+    def orphan(self, reference: Reference) -> None:
+        """Note that a publication is kept although its image has gone."""
+        self._write(self._index(reference.repository).orphan(reference.tag, time.time()))
 
     def release(self, reference: Reference) -> None:
         """Let a held reference be published again. Does nothing where it is not held."""
@@ -275,86 +275,3 @@ class Tree:
                     if leaving is None:
                         Path(entry.path).unlink()
         return count, freed
-
-
-def check_version(paths: TreePaths, *, new: bool) -> None:
-    """Refuse a directory that is no tree of this format; with `new` an empty one will do.
-
-    Raises TreeError, which says what the directory is instead.
-    """
-    try:
-        version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
-    except FileNotFoundError:
-        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "encoded", "repositories"}
-        if new and not strange:
-            return
-        found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"
-        msg = f"{paths.root} is no podbridge tree: {found} and no podbridge.json"
-        raise TreeError(msg) from None
-    except (msgspec.DecodeError, KeyError) as error:
-        msg = f"{paths.version} is damaged: {error}"
-        raise TreeError(msg) from error
-    if version != FORMAT_VERSION:
-        msg = f"{paths.root} has tree format {version}, and this podbridge knows {FORMAT_VERSION}: use a newer one"
-        raise TreeError(msg)
-
-
-def shown(root: Path) -> Shown:
-    """Read what a tree shows, without its lock; nothing where there is no tree yet. Raises TreeError."""
-    paths = TreePaths(root.absolute())
-    if not paths.version.exists():
-        return Shown({}, frozenset())
-    check_version(paths, new=False)
-    return _shown(read_index(paths, repository) for repository in repositories(paths))
-
-
-def _shown(indexes: Iterable[Index]) -> Shown:
-    publications: dict[Reference, Publication] = {}
-    held: set[Reference] = set()
-    for index in indexes:
-        publications |= {item.reference: item for item in index.publications.values()}
-        held |= {Reference(index.repository, tag) for tag in index.held}
-    return Shown(publications, frozenset(held))
-
-
-def repositories(paths: TreePaths) -> Iterator[Repository]:
-    """Yield every repository that the tree holds, found on the disk."""
-    for directory in _directories(paths):
-        if RepositoryPaths(directory).index.exists():
-            yield Repository(str(directory.relative_to(paths.repositories)))
-
-
-def _directories(paths: TreePaths) -> Iterator[Path]:
-    """Yield every directory that is, or is on the way to, a repository."""
-    for directory, below, _ in os.walk(paths.repositories):
-        yield Path(directory)
-        below[:] = [name for name in below if not name.startswith("_")]
-
-
-def read_index(paths: TreePaths, repository: Repository) -> Index:
-    """Read the truth of a repository; raise TreeError where it is damaged."""
-    try:
-        return Index.parse(repository, paths.repository(repository).index.read_bytes())
-    except InvalidError as error:
-        raise TreeError(str(error)) from error
-
-
-def closure(paths: TreePaths, descriptor: Descriptor) -> Iterator[Digest]:
-    """Yield the digest of a manifest and of everything that it references, each once.
-
-    Raises TreeError where the tree lacks a blob: what is not whole is not shown.
-    """
-    seen: set[Digest] = set()
-    waiting = [descriptor]
-    while waiting:
-        item = waiting.pop()
-        if item.digest in seen:
-            continue
-        seen.add(item.digest)
-        path = paths.blob(item.digest)
-        if not path.exists():
-            msg = f"the tree lacks blob {item.digest}"
-            raise TreeError(msg)
-        yield item.digest
-        if item.is_manifest:
-            waiting.extend(Manifest.parse(path.read_bytes()).references)

@@ -6,8 +6,8 @@ from pathlib import Path
 from bridge.errors import InvalidError, TreeError
 from bridge.oci import Digest, Repository
 from bridge.tree import disk, encodings
+from bridge.tree.contents import check_version, closure, read_index, repositories
 from bridge.tree.paths import TreePaths
-from bridge.tree.publisher import check_version, closure, read_index, repositories
 
 
 def verify(root: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Iterator[str]:

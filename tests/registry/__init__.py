@@ -1,0 +1,1 @@
+"""The registry's HTTP protocol over a tree made by hand, with no podman."""

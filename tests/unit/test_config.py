@@ -1,11 +1,15 @@
 """A configuration that is wrong is refused with its file, its line and its key."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from bridge import config
 from bridge.errors import ConfigError
+from bridge.plan import Keep
+from bridge.units import Bytes
+from bridge.units import Seconds
 
 
 def load(tmp_path: Path, text: str) -> config.Loaded:
@@ -18,7 +22,7 @@ def test_everything_has_a_default(tmp_path: Path) -> None:
     found = load(tmp_path, "").config
     assert (found.registry.listen.host, found.registry.listen.port) == ("127.0.0.1", 5000)
     assert found.podman.command == ("podman",)
-    assert (found.resync, found.grace) == (300, 3600)
+    assert (float(found.resync), float(found.grace)) == (300, 3600)
 
 
 def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
@@ -47,6 +51,9 @@ def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
         ("publish:\n- as: x:1\n  skip: true\n", ":2: publish[0]: a rule has either"),
         ("podman:\n  command: podman\n", ":2: podman.command: expected `array`, got `str`"),
         ("podman:\n  command: []\n", ":2: podman.command: expected `array` of length >= 1"),
+        ("keep: 3\n", ":1: keep: expected true, false or a duration"),
+        ("max_withdraw: 0.5\n", ":1: max_withdraw: expected a percentage"),
+        ("publish:\n- keep: ever\n", ":2: publish[0].keep: expected true, false or a duration"),
         ("1: 2\n", ":1: a key is a word, not '1'"),
         ("tree: !!python/object:os.system x\n", ":1: not YAML: could not determine a constructor"),
     ],
@@ -74,8 +81,8 @@ def test_flags_stand_over_the_file_and_both_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("1h", 3600), ("7d", 604800)])
 def test_a_duration_reads_and_prints_the_same(text: str, seconds: int) -> None:
-    duration = config.Seconds.parse(text)
-    assert duration == seconds
+    duration = Seconds.parse(text)
+    assert float(duration) == seconds
     assert str(duration) == text
 
 
@@ -83,4 +90,14 @@ def test_a_duration_reads_and_prints_the_same(text: str, seconds: int) -> None:
     ("text", "size"), [("0MB", 0), ("1500MB", 1_500_000_000), ("20GB", 20 * 10**9), ("1TB", 10**12)]
 )
 def test_a_size_reads_as_it_prints(text: str, size: int) -> None:
-    assert config.Bytes.parse(text) == config.Bytes.parse(str(config.Bytes(size))) == config.Bytes(size)
+    assert Bytes.parse(text) == Bytes.parse(str(Bytes(size))) == Bytes(size)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("true", math.inf), ("false", 0), ("7d", 604800)])
+def test_keep_is_for_good_not_at_all_or_for_a_time(tmp_path: Path, text: str, seconds: float) -> None:
+    loaded = load(tmp_path, f"keep: {text}\npublish:\n- keep: {text}\nmax_withdraw: 80%\n")
+    assert float(loaded.config.keep) == seconds
+    assert loaded.config.publish[0].keep == Keep(seconds)
+    shown = {key: value for key, value, _ in loaded.values()}
+    assert str(shown["keep"]).lower() == text
+    assert shown["max_withdraw"] == "80%"

@@ -118,8 +118,18 @@ def test_a_manifest_references_its_config_layers_and_members_but_not_its_subject
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"null", b"{}", b'{"mediaType":"text/plain"}', b'{"config":7}', b'{"config":{}}', b"\xff"]
-    + [b'{"config":{"mediaType":"a","digest":"sha256:0","size":1}}', b'{"manifests":{}, "layers": 7}'],
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"mediaType":"text/plain"}',
+        b'{"config":7}',
+        b'{"config":{}}',
+        b"\xff",
+        b'{"config":{"mediaType":"a","digest":"sha256:0","size":1}}',
+        b'{"manifests":{}, "layers": 7}',
+    ],
 )
 def test_what_is_no_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidError):

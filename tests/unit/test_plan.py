@@ -1,10 +1,26 @@
 """The difference of store and tree, as a pure function."""
 
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.oci import OCI_MANIFEST, Descriptor, Digest, Reference, Repository, Tag
-from bridge.plan import Fidelity, Image, Plan, Publication, Target, make_plan
+from bridge.plan import (
+    NOT_KEPT,
+    Fidelity,
+    Image,
+    Keep,
+    Plan,
+    Publication,
+    Shown,
+    Target,
+    is_mass_withdrawal,
+    make_plan,
+)
+
+NOW = 1_000_000.0
 
 
 def digest(number: int) -> Digest:
@@ -12,26 +28,28 @@ def digest(number: int) -> Digest:
 
 
 def image(number: int, size: int = 1) -> Image:
-    return Image(f"{number:064x}", (f"localhost/app:{number}",), digest(number), size=size)
+    return Image(f"{number:064x}", (f"localhost/app:{number}",), digest(number), frozenset({digest(number)}), size=size)
 
 
 def reference(tag: object) -> Reference:
     return Reference(Repository("app"), Tag(str(tag)))
 
 
-def target(tag: object, what: Image) -> Target:
-    return Target(reference(tag), what, f"localhost/app:{tag}")
+def target(tag: object, what: Image, keep: Keep = NOT_KEPT) -> Target:
+    return Target(reference(tag), what, f"localhost/app:{tag}", keep=keep)
 
 
-def shown(tag: object, what: Image, *, requested: bool = False) -> Publication:
+def shown(
+    tag: object, what: Image, *, requested: bool = False, keep: Keep = NOT_KEPT, gone: float | None = None
+) -> Publication:
     descriptor = Descriptor(OCI_MANIFEST, what.digest or digest(0), 1)
-    return Publication(reference(tag), descriptor, what.source, Fidelity.EXACT, "", 1, 0.0, requested)
+    fixed = (descriptor, what.source, Fidelity.EXACT, "", 1, 0.0)
+    return Publication(reference(tag), *fixed, requested, what.digests, keep, gone)
 
 
 def plan(wanted: list[Target], published: list[Publication], images: list[Image], held: set[Reference]) -> Plan:
-    return make_plan(
-        {item.reference: item for item in wanted}, {item.reference: item for item in published}, images, held
-    )
+    tree = Shown({item.reference: item for item in published}, frozenset(held))
+    return make_plan({item.reference: item for item in wanted}, tree, images, NOW)
 
 
 def test_what_is_shown_already_needs_nothing() -> None:
@@ -45,7 +63,7 @@ def test_a_moved_tag_is_published_and_a_lost_one_withdrawn() -> None:
 
 
 def test_the_same_image_with_another_digest_is_published_anew() -> None:
-    changed = Image(image(1).id, image(1).names, digest(7))
+    changed = Image(image(1).id, image(1).names, digest(7), frozenset({digest(7)}))
     assert plan([target(1, changed)], [shown(1, image(1))], [changed], set()).publish
 
 
@@ -69,6 +87,44 @@ def test_a_held_reference_is_withdrawn_and_not_published() -> None:
     assert made.withdraw == (reference(1),)
 
 
+def test_what_is_kept_for_good_outlives_its_image() -> None:
+    made = plan([], [shown(1, image(1), keep=Keep(math.inf))], [], set())
+    assert (made.withdraw, made.orphan) == ((), (reference(1),))
+    assert not plan([], [shown(1, image(1), keep=Keep(math.inf), gone=1.0)], [], set())
+
+
+def test_what_is_kept_for_a_time_goes_when_that_is_over() -> None:
+    def left(gone: float) -> Plan:
+        return plan([], [shown(1, image(1), keep=Keep(60), gone=gone)], [], set())
+
+    assert not left(NOW - 59)
+    assert left(NOW - 61).withdraw == (reference(1),)
+
+
+def test_what_is_kept_is_withdrawn_when_it_is_held() -> None:
+    assert plan([], [shown(1, image(1), keep=Keep(math.inf))], [], {reference(1)}).withdraw == (reference(1),)
+
+
+def test_an_image_that_comes_back_ends_the_time_it_was_kept_for() -> None:
+    kept = Keep(60)
+    made = plan([target(1, image(1), kept)], [shown(1, image(1), keep=kept, gone=NOW - 9)], [image(1)], set())
+    assert [item.reference for item in made.publish] == [reference(1)]
+
+
+def test_a_rule_that_keeps_is_noted_on_what_is_published_already() -> None:
+    assert plan([target(1, image(1), Keep(60))], [shown(1, image(1))], [image(1)], set()).publish
+
+
+@pytest.mark.parametrize(("count", "gone", "mass"), [(10, 5, False), (10, 6, True), (9, 9, False), (100, 51, True)])
+def test_more_than_half_of_at_least_ten_is_a_mass_withdrawal(count: int, gone: int, mass: bool) -> None:
+    tree = Shown({reference(number): shown(number, image(number)) for number in range(count)})
+    wanted = {reference(number): target(number, image(number)) for number in range(gone, count)}
+    made = make_plan(wanted, tree, [], NOW)
+    assert len(made.withdraw) == gone
+    assert is_mass_withdrawal(made, tree, 0.5) is mass
+    assert not is_mass_withdrawal(made, tree, 1.0)
+
+
 numbers = st.integers(1, 5)
 tags = st.dictionaries(numbers, numbers)
 
@@ -79,14 +135,14 @@ def test_carrying_out_a_plan_leaves_nothing_to_do(
 ) -> None:
     targets = {reference(tag): target(tag, image(number)) for tag, number in wanted.items()}
     tree = {reference(tag): shown(tag, image(number)) for tag, number in published.items()}
-    kept_out = {reference(tag) for tag in held}
+    kept_out = frozenset(reference(tag) for tag in held)
     images = [image(number) for number in range(1, 6)]
-    made = make_plan(targets, tree, images, kept_out)
+    made = make_plan(targets, Shown(tree, kept_out), images, NOW)
     for item in made.publish:
         tree[item.reference] = shown(item.reference.tag, item.image)
     for gone in made.withdraw:
         del tree[gone]
-    assert not make_plan(targets, tree, images, kept_out)
+    assert not make_plan(targets, Shown(tree, kept_out), images, NOW)
     assert {name: item.source for name, item in tree.items()} == {
         name: item.image.source for name, item in targets.items() if name not in kept_out
     }

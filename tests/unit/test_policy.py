@@ -1,19 +1,21 @@
 """Podman names become references: by default, by rules, and never by surprise."""
 
+from collections.abc import Mapping
+
 import pytest
 
-from bridge.plan import Image
+from bridge.plan import Image, Keep
 from bridge.policy import Policy, Rule
 
 ID = "1" * 64
 
 
-def image(*names: str, number: int = 1, **labels: str) -> Image:
-    return Image(f"{number:064x}", names, labels=labels)
+def image(*names: str, number: int = 1, labels: Mapping[str, str] | None = None) -> Image:
+    return Image(f"{number:064x}", names, labels=labels or {})
 
 
 def references(policy: Policy, name: str, **labels: str) -> list[str]:
-    return [str(reference) for reference in policy.decide(name, image(name, **labels)).references]
+    return [str(reference) for reference in policy.decide(name, image(name, labels=labels)).references]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_a_rule_can_name_several_targets_from_all_fields() -> None:
     found = [
         str(reference)
         for reference in Policy((rule,))
-        .decide("h.io:1/org/app:2", image("h.io:1/org/app:2", **{"com.example.version": "9"}))
+        .decide("h.io:1/org/app:2", image("h.io:1/org/app:2", labels={"com.example.version": "9"}))
         .references
     ]
     assert found == ["a/h.io_1/org/app:2", "b/app:9", f"c:{1:064x}"]
@@ -99,3 +101,47 @@ def test_of_two_names_for_one_reference_the_first_in_order_wins_whatever_the_lis
 
 def test_an_image_with_two_names_is_wanted_twice() -> None:
     assert len(Policy().wanted([image("localhost/a:1", "localhost/b:1")]).targets) == 2
+
+
+def test_a_rule_can_exclude_what_it_would_match() -> None:
+    policy = Policy((Rule(match="localhost/*", exclude=("*:dev", "*/tmp*"), as_="x/{path}:{tag}"), Rule(skip=True)))
+    assert references(policy, "localhost/app:1") == ["x/app:1"]
+    assert references(policy, "localhost/app:dev") == []
+    assert references(policy, "localhost/tmp/app:1") == []
+
+
+def test_an_image_can_say_that_no_rule_publishes_it() -> None:
+    policy = Policy((Rule(as_="x/{path}:{tag}"),))
+    assert references(policy, "localhost/app:1", **{"io.podbridge.publish": "false"}) == []
+    assert references(policy, "localhost/app:1", **{"io.podbridge.publish": "true"}) == ["x/app:1"]
+
+
+def test_an_image_can_name_its_references_where_its_rule_does_not() -> None:
+    label = {"io.podbridge.as": "team/app:2 team/app:latest"}
+    assert references(Policy(), "localhost/app:1", **label) == ["team/app:2", "team/app:latest"]
+    assert references(Policy((Rule(as_="x:{tag}"),)), "localhost/app:1", **label) == ["x:1"]
+    assert Policy().decide("localhost/app:1", image(labels={"io.podbridge.as": "NO"})).refused
+
+
+def test_a_label_takes_no_reference_away_from_the_name_that_has_it() -> None:
+    owner, thief = image("localhost/zzz:1"), image("localhost/aaa:1", number=2, labels={"io.podbridge.as": "zzz:1"})
+    wanted = Policy().wanted([thief, owner])
+    assert [target.name for target in wanted.targets.values()] == ["localhost/zzz:1"]
+    assert len(wanted.conflicts) == 1
+
+
+def test_the_trace_tells_why_each_rule_did_not_decide() -> None:
+    rules = (Rule(match="quay.io/*"), Rule(exclude="*:1"), Rule(label={"a": "b"}), Rule(as_="x/{path}:{tag}"))
+    trace = Policy(rules).decide("localhost/app:1", image()).trace
+    assert trace == (
+        "rule 1: match quay.io/* does not fit the name",
+        "rule 2: exclude *:1 fits the name",
+        "rule 3: the image has no label a",
+        "rule 4: published as x/app:1",
+    )
+
+
+def test_a_rule_says_how_long_its_publications_are_kept_and_the_rest_is_the_default() -> None:
+    policy = Policy((Rule(match="localhost/*", keep=Keep(5)),), keep=Keep(9))
+    assert policy.decide("localhost/app:1", image()).keep == Keep(5)
+    assert policy.decide("quay.io/app:1", image()).keep == Keep(9)

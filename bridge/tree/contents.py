@@ -1,0 +1,98 @@
+"""What a tree holds, read from the disk without its lock."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from bridge.errors import InvalidError, TreeError
+from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
+from bridge.plan import Publication, Shown
+from bridge.tree import disk
+from bridge.tree.index import Index
+from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
+
+
+def check_version(paths: TreePaths, *, new: bool) -> None:
+    """Refuse a directory that is no tree of this format; with `new` an empty one will do.
+
+    Raises TreeError, which says what the directory is instead.
+    """
+    try:
+        version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
+    except FileNotFoundError:
+        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "encoded", "repositories"}
+        if new and not strange:
+            return
+        found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"
+        msg = f"{paths.root} is no podbridge tree: {found} and no podbridge.json"
+        raise TreeError(msg) from None
+    except (msgspec.DecodeError, KeyError) as error:
+        msg = f"{paths.version} is damaged: {error}"
+        raise TreeError(msg) from error
+    if version != FORMAT_VERSION:
+        msg = f"{paths.root} has tree format {version}, and this podbridge knows {FORMAT_VERSION}: use a newer one"
+        raise TreeError(msg)
+
+
+def shown(root: Path) -> Shown:
+    """Read what a tree shows, without its lock; nothing where there is no tree yet. Raises TreeError."""
+    paths = TreePaths(root.absolute())
+    if not paths.version.exists():
+        return Shown({}, frozenset())
+    check_version(paths, new=False)
+    return showing(read_index(paths, repository) for repository in repositories(paths))
+
+
+def showing(indexes: Iterable[Index]) -> Shown:
+    """Put together what indexes show."""
+    publications: dict[Reference, Publication] = {}
+    held: set[Reference] = set()
+    for index in indexes:
+        publications |= {item.reference: item for item in index.publications.values()}
+        held |= {Reference(index.repository, tag) for tag in index.held}
+    return Shown(publications, frozenset(held))
+
+
+def repositories(paths: TreePaths) -> Iterator[Repository]:
+    """Yield every repository that the tree holds, found on the disk."""
+    for directory in directories(paths):
+        if RepositoryPaths(directory).index.exists():
+            yield Repository(str(directory.relative_to(paths.repositories)))
+
+
+def directories(paths: TreePaths) -> Iterator[Path]:
+    """Yield every directory that is, or is on the way to, a repository."""
+    for directory, below, _ in os.walk(paths.repositories):
+        yield Path(directory)
+        below[:] = [name for name in below if not name.startswith("_")]
+
+
+def read_index(paths: TreePaths, repository: Repository) -> Index:
+    """Read the truth of a repository; raise TreeError where it is damaged."""
+    try:
+        return Index.parse(repository, paths.repository(repository).index.read_bytes())
+    except InvalidError as error:
+        raise TreeError(str(error)) from error
+
+
+def closure(paths: TreePaths, descriptor: Descriptor) -> Iterator[Digest]:
+    """Yield the digest of a manifest and of everything that it references, each once.
+
+    Raises TreeError where the tree lacks a blob: what is not whole is not shown.
+    """
+    seen: set[Digest] = set()
+    waiting = [descriptor]
+    while waiting:
+        item = waiting.pop()
+        if item.digest in seen:
+            continue
+        seen.add(item.digest)
+        path = paths.blob(item.digest)
+        if not path.exists():
+            msg = f"the tree lacks blob {item.digest}"
+            raise TreeError(msg)
+        yield item.digest
+        if item.is_manifest:
+            waiting.extend(Manifest.parse(path.read_bytes()).references)

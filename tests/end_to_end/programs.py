@@ -1,0 +1,91 @@
+"""Programs that a test runs: podbridge itself, podman's own, and what is left of them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+PODBRIDGE = (sys.executable, "-m", "bridge")
+SOON = 5.0
+"""Seconds within which a change must show: podbridge means one, a loaded machine gets more."""
+
+_Answer = TypeVar("_Answer")
+
+
+def eventually(question: Callable[[], _Answer], seconds: float = SOON) -> _Answer:
+    """Ask until the answer is a true one, and return it; fail with the last answer after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
+        time.sleep(0.02)
+
+
+def run(*command: str | Path, timeout: float = 60) -> str:
+    """Run a command that must succeed, and return what it printed without the white space around it."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def ask(*command: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a command that may fail, and return its exit code and what it printed."""
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+
+
+def podbridge(*words: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run the command line of podbridge."""
+    return ask(*PODBRIDGE, *words, timeout=timeout)
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback address that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a directory with a short name, for unix sockets; end what runs on it, unmount, and remove it."""
+    directory = Path(tempfile.mkdtemp(prefix="pb", dir="/tmp"))
+    try:
+        yield directory
+    finally:
+        for process in processes_on(directory):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        for mount in mounts_below(directory):
+            run("umount", "--lazy", mount)
+        shutil.rmtree(directory)
+
+
+def processes_on(directory: Path, word: str = "") -> list[int]:
+    """Return the processes whose command line names something in the directory, and `word`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                within = any(f"{directory}/".encode() in argument for argument in words)
+                if within and word.encode() in b" ".join(words):
+                    found.append(int(entry.name))
+    return found
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Return what is mounted below the directory, the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    points = (line.split()[4] for line in lines)
+    return sorted((point for point in points if point.startswith(f"{directory}/")), reverse=True)

@@ -1,0 +1,224 @@
+"""Manifest lists are served whole, with exact digests, or not at all; and no registry is ever asked."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge import oci
+from tests.end_to_end.programs import ask, eventually, run, scratch
+from tests.end_to_end.services import Service
+from tests.end_to_end.stores import Store
+from tests.kinds import layouts, seen
+from tests.kinds.layouts import Layer, digest, tar
+from tests.kinds.workshop import Workshop
+
+MEMBERS = {
+    "oci": ("oci-amd64", "oci-arm64"),
+    "docker": ("docker-amd64", "docker-arm64"),
+    "mixed": ("docker-amd64", "oci-arm64"),
+    "four": ("oci-amd64", "docker-amd64", "oci-arm64", "docker-arm64"),
+}
+
+
+@pytest.fixture(scope="module")
+def lists() -> Iterator[tuple[Workshop, Service]]:
+    """A store with images for two architectures in both formats, and a service on it."""
+    with scratch() as directory:
+        workshop = Workshop(Store(directory), directory / "s", "")
+        workshop.directory.mkdir()
+        for architecture in ("amd64", "arm64"):
+            workshop.take(written(workshop, f"oci-{architecture}", architecture), f"oci-{architecture}")
+            source = written(workshop, f"docker-{architecture}", architecture, docker=True)
+            workshop.take(source, f"docker-{architecture}")
+        with Service(workshop.store, directory / "p") as service:
+            yield workshop, service
+
+
+@pytest.fixture
+def workshop(lists: tuple[Workshop, Service]) -> Workshop:
+    return lists[0]
+
+
+@pytest.fixture
+def service(lists: tuple[Workshop, Service]) -> Service:
+    return lists[1]
+
+
+def written(workshop: Workshop, name: str, architecture: str, *, docker: bool = False) -> str:
+    """Write an image for an architecture; return the name of its `dir:` layout."""
+    layers = [Layer(tar(name), oci.DOCKER_LAYER if docker else oci.OCI_LAYER)]
+    content = layouts.config(layers, architecture=architecture)
+    media_type = oci.DOCKER_MANIFEST if docker else oci.OCI_MANIFEST
+    layouts.write(workshop.directory / name, layers, content, mediaType=media_type)
+    return f"dir:{workshop.directory / name}"
+
+
+def make_list(store: Store, name: str, *members: str) -> str:
+    """Make a manifest list of what `members` name; return podman's ID of it."""
+    store.podman("manifest", "create", name)
+    for member in members:
+        store.podman("manifest", "add", name, member)
+    return store.podman("images", "--quiet", "--no-trunc", name).removeprefix("sha256:")
+
+
+def local(*names: str) -> tuple[str, ...]:
+    return tuple(f"containers-storage:localhost/{name}:1" for name in names)
+
+
+def held(store: Store, name: str) -> str:
+    """Return the digest of the list as podman holds it now."""
+    return seen.raw(store.skopeo_name(name))
+
+
+def shows(service: Service, repository: str) -> str:
+    """Wait until a list is served as podman holds it; return its digest."""
+    now = held(service.store, f"localhost/{repository}:1")
+    eventually(lambda: service.client.shows(repository, "1", now))
+    return now
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_list_is_served_whole_with_podmans_own_digest(
+    workshop: Workshop, service: Service, directory: Path, name: str
+) -> None:
+    repository = f"list-{name}"
+    image = make_list(workshop.store, f"localhost/{repository}:1", *local(*MEMBERS[name]))
+    shown = shows(service, repository)
+    encoded, index = seen.manifest(service.client, repository, "1")
+    members = [seen.image(service.client, repository, entry["digest"]) for entry in index["manifests"]]
+    assert [member.id for member in members] == [workshop.store.image_id(f"localhost/{one}:1") for one in MEMBERS[name]]
+    view = seen.view(service, f"{repository}:1")
+    assert (view["fidelity"], view["image"], view["digest"]) == ("exact", image, shown)
+    workshop.store.podman("manifest", "push", "--all", f"localhost/{repository}:1", f"dir:{directory / 'pushed'}")
+    assert (directory / "pushed" / "manifest.json").read_bytes() == encoded
+
+
+def test_each_platform_pulls_its_member_into_an_empty_store(
+    workshop: Workshop, service: Service, directory: Path
+) -> None:
+    make_list(workshop.store, "localhost/platforms:1", *local(*MEMBERS["mixed"]))
+    shown = shows(service, "platforms")
+    name = f"{service.address}/platforms:1"
+    for architecture, member in zip(("amd64", "arm64"), MEMBERS["mixed"], strict=True):
+        with scratch() as empty:
+            image = Store(empty).podman("pull", "--quiet", "--tls-verify=false", "--arch", architecture, name)
+            assert image == workshop.store.image_id(f"localhost/{member}:1")
+            assert seen.files(Store(empty), name) == seen.files(workshop.store, f"localhost/{member}:1")
+    words = "--quiet", "--all", "--preserve-digests", "--src-tls-verify=false"
+    run("skopeo", "copy", *words, f"docker://{name}", f"dir:{directory / 'copied'}")
+    assert digest((directory / "copied" / "manifest.json").read_bytes()) == shown
+    assert seen.raw(f"oci:{service.tree / 'repositories' / 'platforms' / '_oci'}:1") == shown
+
+
+def test_edits_that_emit_no_event_are_seen(workshop: Workshop, service: Service) -> None:
+    store, name = workshop.store, "localhost/edited:1"
+    make_list(store, name, *local("oci-amd64"))
+    digests = [shows(service, "edited")]
+    store.podman("manifest", "add", name, *local("docker-arm64"))
+    digests.append(shows(service, "edited"))
+    (_, second) = seen.manifest(service.client, "edited", "1")[1]["manifests"]
+    store.podman("manifest", "annotate", "--annotation", "a=b", "--variant", "v8", name, second["digest"])
+    digests.append(shows(service, "edited"))
+    (_, second) = seen.manifest(service.client, "edited", "1")[1]["manifests"]
+    assert (second["annotations"], second["platform"]["variant"]) == ({"a": "b"}, "v8")
+    store.podman("manifest", "remove", name, second["digest"])
+    digests.append(shows(service, "edited"))
+    assert digests == [digests[0], digests[1], digests[2], digests[0]]
+    assert len(set(digests)) == 3
+    for superseded in digests:
+        assert service.client.get(f"/v2/edited/manifests/{superseded}").status == 200, "pulls under way can finish"
+
+
+def test_a_list_that_is_removed_is_withdrawn_and_its_members_stay(workshop: Workshop, service: Service) -> None:
+    make_list(workshop.store, "localhost/removed:1", *local("oci-amd64"))
+    shows(service, "removed")
+    workshop.store.podman("manifest", "rm", "localhost/removed:1")
+    eventually(lambda: service.client.digest("removed", "1") is None)
+    assert service.client.shows("oci-amd64", "1", workshop.store.digest("localhost/oci-amd64:1"))
+
+
+def test_a_missing_member_is_named_and_nothing_is_published_until_it_comes(
+    workshop: Workshop, service: Service
+) -> None:
+    source = written(workshop, "late", "s390x")
+    make_list(workshop.store, "localhost/lacking:1", *local("oci-amd64"), source)
+    failed = eventually(lambda: [one for one in seen.views(service) if one["reference"] == "lacking:1"])[0]
+    eventually(lambda: seen.view(service, "lacking:1")["state"] == "Failed")
+    failed = seen.view(service, "lacking:1")
+    missing = digest((workshop.directory / "late" / "manifest.json").read_bytes())
+    assert failed["message"].startswith(f"manifest list localhost/lacking:1 has member {missing} (linux/s390x)")
+    assert "podman manifest remove" in failed["message"]
+    assert failed["message"] in service.ask("status").stdout
+    assert service.client.digest("lacking", "1") is None
+    assert not (service.tree / "repositories" / "lacking").exists()
+    workshop.take(source, "late")
+    shows(service, "lacking")
+
+
+def test_a_published_list_outlives_a_member_that_leaves_the_store(workshop: Workshop, service: Service) -> None:
+    workshop.take(written(workshop, "leaving", "riscv64"), "leaving")
+    make_list(workshop.store, "localhost/shrinking:1", *local("leaving"))
+    shows(service, "shrinking")
+    workshop.store.podman("rmi", "localhost/leaving:1")
+    eventually(lambda: service.client.digest("leaving", "1") is None)
+    (entry,) = seen.manifest(service.client, "shrinking", "1")[1]["manifests"]
+    seen.image(service.client, "shrinking", entry["digest"])
+
+
+def test_a_member_whose_bytes_podman_no_longer_has_is_named(workshop: Workshop, service: Service) -> None:
+    plain = Path(written(workshop, "plain", "ppc64le").removeprefix("dir:"))
+    there = workshop.convert(plain, f"dir:{workshop.directory / 'squeezed'}", "--dest-compress")
+    workshop.pull(there, "squeezed")
+    make_list(workshop.store, "localhost/hopeless:1", *local("squeezed"))
+    eventually(lambda: "was pulled compressed" in service.ask("status").stdout)
+    member = digest((workshop.directory / "squeezed" / "manifest.json").read_bytes())
+    assert f"member {member} (linux/ppc64le)" in seen.view(service, "hopeless:1")["message"]
+    assert service.client.digest("hopeless", "1") is None
+
+
+def test_a_list_without_members_says_so(workshop: Workshop, service: Service) -> None:
+    make_list(workshop.store, "localhost/bare:1")
+    eventually(lambda: "manifest list localhost/bare:1 has no member yet" in service.ask("status").stdout)
+    workshop.store.podman("manifest", "add", "localhost/bare:1", *local("oci-arm64"))
+    shows(service, "bare")
+
+
+def test_no_registry_is_asked_for_a_list_or_an_image_that_is_named_after_one(
+    workshop: Workshop, service: Service
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        canary.setblocking(False)
+        host = "{}:{}".format(*canary.getsockname())
+        workshop.store.podman("tag", "localhost/oci-amd64:1", f"{host}/image:1")
+        make_list(workshop.store, f"{host}/list:1", f"containers-storage:{host}/image:1")
+        now = held(workshop.store, f"{host}/list:1")
+        eventually(lambda: service.client.shows(f"{host.replace(':', '_')}/list", "1", now))
+        service.tell("resync")
+        service.tell("explain", f"{host}/list:1")
+        service.tell("explain", f"{host}/image:1")
+        workshop.store.podman("manifest", "annotate", "--os", "freebsd", f"{host}/list:1", _only_member(service, host))
+        now = held(workshop.store, f"{host}/list:1")
+        eventually(lambda: service.client.shows(f"{host.replace(':', '_')}/list", "1", now))
+        workshop.store.podman("untag", "localhost/oci-amd64:1", f"{host}/image:1")
+        workshop.store.podman("manifest", "rm", f"{host}/list:1")
+        eventually(lambda: service.client.digest(f"{host.replace(':', '_')}/list", "1") is None)
+        with pytest.raises(BlockingIOError):
+            canary.accept()
+
+
+def _only_member(service: Service, host: str) -> str:
+    _, index = seen.manifest(service.client, f"{host.replace(':', '_')}/list", "1")
+    (entry,) = index["manifests"]
+    return str(entry["digest"])
+
+
+def test_a_list_in_a_list_is_refused_by_podman_itself(workshop: Workshop) -> None:
+    """Should a later podman allow it, this test says that it is time to serve one."""
+    make_list(workshop.store, "localhost/inner:1", *local("oci-amd64"))
+    workshop.store.podman("manifest", "create", "localhost/outer:1")
+    done = ask(*workshop.store.command, "manifest", "add", "localhost/outer:1", *local("inner"))
+    index = json.loads(run("skopeo", "inspect", "--raw", workshop.store.skopeo_name("localhost/outer:1")))
+    assert (done.returncode, index["manifests"]) == (125, None)

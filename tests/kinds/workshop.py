@@ -1,0 +1,67 @@
+"""A store that is filled with images of every kind, and what podman says of them."""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.end_to_end.programs import eventually, free_port, run
+from tests.end_to_end.services import Client
+from tests.end_to_end.stores import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """One podman store, a directory for sources, and a registry that keeps what is pushed as it is."""
+
+    store: Store
+    directory: Path
+    registry: str
+
+    def take(self, source: str, name: str) -> str:
+        """Copy an image into the store as `localhost/<name>:1`; return its ID."""
+        run("skopeo", "copy", "--quiet", source, self.store.skopeo_name(f"localhost/{name}:1"))
+        return self.store.image_id(f"localhost/{name}:1")
+
+    def pull(self, source: str, name: str) -> str:
+        """Pull an image with podman, and tag it `localhost/<name>:1`; return its ID."""
+        image = self.store.podman("pull", "--quiet", "--tls-verify=false", source)
+        self.store.podman("tag", image, f"localhost/{name}:1")
+        return image
+
+    def convert(self, source: Path, name: str, *words: str) -> str:
+        """Copy a `dir:` layout with the options of `skopeo copy` to where `name` says; return that."""
+        run("skopeo", "copy", "--quiet", "--dest-tls-verify=false", *words, f"dir:{source}", name)
+        return name
+
+    def inspect(self, *names: str) -> list[dict[str, Any]]:
+        """Return what podman says of images."""
+        told: list[dict[str, Any]] = json.loads(self.store.podman("image", "inspect", *names))
+        return told
+
+
+@contextlib.contextmanager
+def docker_registry(directory: Path) -> Iterator[str]:
+    """Run docker's registry while the block runs; give its address."""
+    address = f"127.0.0.1:{free_port()}"
+    settings = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(directory / "registry")}}}
+    file = directory / "registry.yml"
+    file.write_text(json.dumps({**settings, "http": {"addr": address}}), encoding="utf-8")
+    with (directory / "registry.log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", file], stdout=log, stderr=log)
+    try:
+        eventually(lambda: _answers(address), 20)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return Client(address).get("/v2/").status == 200
+    except OSError:
+        return False

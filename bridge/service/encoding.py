@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 async def keep_encoded(config: Config, published: Event) -> None:
     """Make encodings now and whenever `published` is set, for ever; a failed pass is tried again at the resync time.
 
+    Nothing else wakes it: encodings that are dropped by hand are made again after the next publication, or start.
     A pass that is cancelled, or killed with podbridge, has lost at most the encoding under way.
     """
     while True:

@@ -10,7 +10,7 @@ import os
 import random
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Row:
     code: str = ""
     method: str = "GET"
     send: dict[str, str] = field(default_factory=dict)
-    headers: dict[str, str | None] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
     body: bytes | None = None
 
 
@@ -93,7 +93,7 @@ def part(wanted: str, start: int, stop: int, **send: str) -> Row:
     return Row(f"/v2/app/blobs/{BLOB}", 206, send={"Range": wanted} | send, headers=headers, body=TEXT[start:stop])
 
 
-JSON = {"content-type": "application/json", "docker-distribution-api-version": "registry/2.0"}
+JSON: dict[str, str | None] = {"content-type": "application/json", "docker-distribution-api-version": "registry/2.0"}
 TABLE = [
     Row("/v2/", headers=JSON, body=b"{}"),
     Row("/v2", headers=JSON, body=b"{}"),
@@ -154,7 +154,7 @@ TABLE = [
 
 
 async def test_every_row_of_the_table_holds(address: str) -> None:
-    wrong = []
+    wrong: list[object] = []
     async with dialled(address) as line:
         for row in TABLE:
             answer = await line.ask(row.path, row.method, **row.send)

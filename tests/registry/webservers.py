@@ -49,7 +49,7 @@ async def nginx(tree: Path, directory: Path, *, loopback: bool = True, more: str
     With `loopback` the rule that leaves clients of this machine without encodings is taken out.
     """
     assert NGINX is not None
-    address = f"127.0.0.1:{_free_port()}"
+    address = free_address()
     conf = CONF.read_text(encoding="utf-8").replace("/var/lib/podbridge", str(tree)).replace("127.0.0.1:5000", address)
     if loopback:
         conf = re.sub(r'    "~\^\(\.\+\) \\1\$" 1;\n', "", conf)
@@ -80,10 +80,11 @@ async def _listening(address: str, process: asyncio.subprocess.Process, log: Pat
             await asyncio.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_address() -> str:
+    """Return an address on loopback whose port was free a moment ago: nginx takes no socket from us."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @dataclass(slots=True)

@@ -8,8 +8,7 @@ import pytest
 from bridge import config
 from bridge.errors import ConfigError
 from bridge.plan import Keep
-from bridge.units import Bytes
-from bridge.units import Seconds
+from bridge.units import Bytes, Seconds
 
 
 def load(tmp_path: Path, text: str) -> config.Loaded:

@@ -1,28 +1,22 @@
 """One table for both servers of a tree, podbridge and nginx: what the one answers, the other answers too."""
 
 import asyncio
-import contextlib
 import gzip
 import hashlib
-import io
 import json
-import os
 import random
-import tarfile
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from bridge.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Digest, Reference
+from bridge.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest, Reference
 from bridge.tree.encodings import encode
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
-from tests.registry.support4 import Shelf, ask, dialled, manifest
-from tests.registry.test_clients import World, _containerd, daemon, needs, needs_root, run, store
-from tests.registry.webservers import NGINX, metered, nginx, podbridge
+from tests.registry.support4 import Shelf, ask, dialled
+from tests.registry.webservers import SERVERS, served
 from tests.tree import making
 
 TEXT = b"".join(b"line %d of a layer that shrinks\n" % number for number in range(40_000))
@@ -30,17 +24,6 @@ NOISE = random.Random(4).randbytes(100_000)
 SMALL = b"small " * 100
 BLOB, NOISY, LITTLE = (str(Digest.of(content)) for content in (TEXT, NOISE, SMALL))
 NONE = f"sha256:{'0' * 64}"
-
-SERVERS = ["podbridge", pytest.param("nginx", marks=pytest.mark.skipif(NGINX is None, reason="nginx is not installed"))]
-
-
-@contextlib.asynccontextmanager
-async def served(kind: str, tree: Path, *, loopback: bool = True) -> AsyncIterator[str]:
-    server = podbridge(tree, loopback=loopback)
-    if kind == "nginx":
-        server = nginx(tree, tree.parent / "nginx", loopback=loopback)
-    async with server as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +209,18 @@ async def test_what_is_published_and_withdrawn_shows_at_once(kind: str, tmp_path
             assert (await ask(address, f"/v2/new/{number}/manifests/1")).code == "MANIFEST_UNKNOWN"
 
 
+async def hammer(address: str, done: asyncio.Event) -> set[tuple[str, str]]:
+    seen = set()
+    async with dialled(address) as line:
+        while not done.is_set():
+            answer = await line.ask("/v2/app/manifests/1")
+            assert answer.status == 200
+            assert answer.headers["docker-content-digest"] == str(Digest.of(answer.body))
+            assert answer.headers["content-type"] == answer.json["mediaType"]
+            seen.add((answer.headers["docker-content-digest"], answer.headers["content-type"]))
+    return seen
+
+
 @pytest.mark.parametrize("kind", SERVERS)
 async def test_digest_type_and_bytes_never_disagree_while_a_tag_moves(kind: str, tmp_path: Path) -> None:
     moves, done = 400, asyncio.Event()
@@ -234,23 +229,12 @@ async def test_digest_type_and_bytes_never_disagree_while_a_tag_moves(kind: str,
         shown = [making.publication("app:1", item) for item in (image, making.index(tree, image), making.image(tree))]
         tree.publish(shown[0])
 
-        async def hammer(address: str) -> set[tuple[str, str]]:
-            seen = set()
-            async with dialled(address) as line:
-                while not done.is_set():
-                    answer = await line.ask("/v2/app/manifests/1")
-                    assert answer.status == 200
-                    assert answer.headers["docker-content-digest"] == str(Digest.of(answer.body))
-                    assert answer.headers["content-type"] == answer.json["mediaType"]
-                    seen.add((answer.headers["docker-content-digest"], answer.headers["content-type"]))
-            return seen
-
         def move() -> None:
             for number in range(moves):
                 tree.publish(shown[number % 3])
 
         async with served(kind, tree.paths.root) as address, asyncio.TaskGroup() as group:
-            clients = [group.create_task(hammer(address)) for _ in range(4)]
+            clients = [group.create_task(hammer(address, done)) for _ in range(4)]
             try:
                 await asyncio.to_thread(move)
             finally:
@@ -274,77 +258,3 @@ def test_views_are_rebuilt_at_the_start_and_removed_before_the_index(tmp_path: P
         assert not (paths / "_references" / "1").is_symlink()
         tree.sweep(-10)
         assert not paths.exists()
-
-
-@contextlib.asynccontextmanager
-async def world(kind: str, root: Path) -> AsyncIterator[World]:
-    """Give an image of one layer that shrinks to a third, and check that the wire saw no more than that of it."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as tar:
-        entry = tarfile.TarInfo("file")
-        entry.size = 4_000_000
-        tar.addfile(entry, io.BytesIO(os.urandom(1_000_000) + bytes(3_000_000)))
-    layer = content.getvalue()
-    config = {"architecture": "amd64", "os": "linux", "config": {},
-              "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(layer))]}}  # fmt: skip
-    shelf = Shelf(root / "tree")
-    described = shelf.blob(json.dumps(config).encode(), OCI_CONFIG)
-    digest = str(shelf.publish("own:1", manifest(described, [shelf.blob(layer)])).digest)
-    encode(shelf.root, 10**9)
-    with tempfile.TemporaryDirectory(prefix="pb") as short:
-        async with served(kind, shelf.root) as address, metered(address) as meter:
-            yield World(meter.address, {"own": digest}, Path(short))
-            assert 1_000_000 < meter.received < len(layer) / 2
-
-
-@needs("podman")
-@needs_root
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_podman_pulls_the_encoding_and_shows_the_builders_digest(kind: str, tmp_path: Path) -> None:
-    async with world(kind, tmp_path) as it:
-        name = f"{it.address}/own:1"
-        await run("podman", *store(it), "pull", "-q", "--tls-verify=false", name)
-        said = await run("podman", *store(it), "image", "inspect", "--format", "{{.Digest}}", name)
-        assert said.strip() == it.digests["own"]
-
-
-@needs("skopeo")
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_skopeo_copies_the_encoding_and_keeps_the_digest(kind: str, tmp_path: Path) -> None:
-    async with world(kind, tmp_path) as it:
-        target = it.directory / "copy"
-        await run(
-            "skopeo",
-            "--insecure-policy",
-            "copy",
-            "--src-tls-verify=false",
-            f"docker://{it.address}/own:1",
-            f"dir:{target}",
-        )
-        assert str(Digest.of((target / "manifest.json").read_bytes())) == it.digests["own"]
-
-
-@needs("containerd")
-@needs("ctr")
-@needs_root
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_containerd_pulls_the_encoding_and_lists_the_digest(kind: str, tmp_path: Path) -> None:
-    async with world(kind, tmp_path) as it, _containerd(it) as ctr:
-        await run(*ctr, "images", "pull", "--snapshotter", "native", "--plain-http", f"{it.address}/own:1")
-        assert it.digests["own"] in await run(*ctr, "images", "ls")
-
-
-@needs("dockerd")
-@needs("containerd")
-@needs_root
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_docker_engine_pulls_the_encoding_and_says_the_digest(kind: str, tmp_path: Path) -> None:
-    async with world(kind, tmp_path) as it, _containerd(it):
-        root, socket = it.directory, it.directory / "d.sock"
-        async with daemon(
-            root / "dockerd.log", socket, "dockerd", "--containerd", root / "c.sock", "--data-root", root / "d-root",
-            "--exec-root", root / "d-exec", "--pidfile", root / "d.pid", "--host", f"unix://{socket}",
-            "--storage-driver", "vfs", "--iptables=false", "--ip6tables=false", "--bridge=none",
-        ):  # fmt: skip
-            said = await run("docker", "--host", f"unix://{socket}", "pull", f"{it.address}/own:1")
-            assert it.digests["own"] in said

@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from bridge.registry import server
 
 CONF = Path(__file__).parents[2] / "contrib" / "nginx" / "podbridge.conf"
 NGINX = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+
+SERVERS = ["podbridge", pytest.param("nginx", marks=pytest.mark.skipif(NGINX is None, reason="nginx is not installed"))]
 
 _MAIN = """\
 daemon off;
@@ -78,6 +82,15 @@ async def _listening(address: str, process: asyncio.subprocess.Process, log: Pat
                 writer.close()
                 return
             await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def served(kind: str, tree: Path, *, loopback: bool = True) -> AsyncIterator[str]:
+    """Serve the tree by one of `SERVERS`; nginx keeps its files beside the tree."""
+    beside = tree.parent / "nginx"
+    running = podbridge(tree, loopback=loopback) if kind == "podbridge" else nginx(tree, beside, loopback=loopback)
+    async with running as address:
+        yield address
 
 
 def free_address() -> str:

@@ -50,11 +50,15 @@ class Conditions:
         if before is False:
             log.info("condition holds again condition=%s reason=%s", kind, reason)
 
-    def deny(self, kind: Kind, reason: str, message: str) -> None:
-        """Say that the condition does not hold, and why: for an operator to read."""
+    def deny(self, kind: Kind, reason: str, message: str, *, follows: bool = False) -> None:
+        """Say that the condition does not hold, and why: for an operator to read.
+
+        Where it merely `follows` from another one, which says so itself, it is no warning of its own.
+        """
         before = self._set(kind, False, reason, message)
         if before is not False:
-            log.warning("condition lost condition=%s reason=%s message=%r", kind, reason, message)
+            level = logging.DEBUG if follows else logging.WARNING
+            log.log(level, "condition lost condition=%s reason=%s message=%r", kind, reason, message)
 
     def _set(self, kind: Kind, status: bool, reason: str, message: str) -> bool | None:
         old = self._all[kind]

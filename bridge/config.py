@@ -28,10 +28,47 @@ class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("podman",)
 
 
+class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may read what: globs over repository names, where `*` also matches `/`.
+
+    Without `users`, everybody with a name reads everything; with it, only who stands there, only that.
+    Without `anonymous`, nobody reads without a name, but where there is no way to have one everybody does.
+    """
+
+    htpasswd: Path | None = None
+    users: dict[str, tuple[str, ...]] | None = None
+    anonymous: tuple[str, ...] | None = None
+
+
+class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files: the server's certificate with its chain, its key; who signs the ones that clients must have."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
 class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the registry listens."""
+    """Where the registry listens, and for whom."""
 
     listen: Address = Address("127.0.0.1:5000")
+    auth: AuthConfig | None = None
+    tls: TlsConfig | None = None
+
+    def __post_init__(self) -> None:
+        auth = self.auth or AuthConfig()
+        certified = self.tls is not None and self.tls.client_ca is not None
+        if auth.users is not None and auth.htpasswd is None and not certified:
+            msg = "auth.users: nobody has a name without auth.htpasswd or tls.client_ca"
+            raise ValueError(msg)
+        if auth.anonymous is not None and auth.htpasswd is None and certified:
+            msg = "auth.anonymous: with tls.client_ca every client has a name"
+            raise ValueError(msg)
+
+    @property
+    def scheme(self) -> str:
+        """Return how the address of the registry begins."""
+        return "http" if self.tls is None else "https"
 
 
 class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,6 +257,7 @@ def _suggest(name: str, parent: str) -> str:
     kinds: dict[str, type[msgspec.Struct]] = {
         "": Config, "podman": PodmanConfig, "registry": RegistryConfig, "control": ControlConfig,
         "encodings": EncodingsConfig,
+        "registry.auth": AuthConfig, "registry.tls": TlsConfig,
     }  # fmt: skip
     kind = Rule if parent.startswith("publish") else kinds.get(parent, Config)
     near = difflib.get_close_matches(name, kind.__struct_encode_fields__, 1)

@@ -43,7 +43,7 @@ class Source:
 class Fidelity(StrEnum):
     """How near the served manifest is to podman's own."""
 
-    EXACT = "exact"  # the served digest is the one that podman shows
+    EXACT = "exact"  # podman's own manifest, of the digest that it shows or another that it has of the image
     CORRECTED = "corrected"  # podman's untrue media types were mended
     REBUILT = "rebuilt"  # the origin's compressed blobs no longer exist: same image ID, another digest
 

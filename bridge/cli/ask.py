@@ -32,7 +32,7 @@ def status_command(context: click.Context, /, json_output: bool, **values: Any) 
         text.json(status)
     else:
         _print_status(status)
-    sys.exit(0 if all(condition.status for condition in status.conditions) else 1)
+    sys.exit(1 if any(condition.status is False for condition in status.conditions) else 0)
 
 
 def _print_status(status: "Status") -> None:

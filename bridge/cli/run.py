@@ -71,15 +71,15 @@ async def _serve(config: "Config") -> int:
 
     console = terminal.start_logging()
     async with running(config) as service:
-        _greet(console, service)
+        _greet(console, service, config.registry.scheme)
         async with terminal.showing_exports(console, service.reconciler.parts.exporter.look):
             await service.reconciler.ready.wait()
-            _invite(console, service)
+            _invite(console, service, config.registry.scheme)
             await asyncio.Event().wait()
     return 0
 
 
-def _greet(console: "Console", service: "Steering") -> None:
+def _greet(console: "Console", service: "Steering", scheme: str) -> None:
     status = service.status()
     if not console.is_terminal:
         log.info("serving registry=%s tree=%s podman_socket=%s", status.registry, status.tree, status.podman_socket)
@@ -89,20 +89,21 @@ def _greet(console: "Console", service: "Steering") -> None:
         f"podbridge {status.version}\n"
         f"  watches   podman on {status.podman_socket}{own}\n"
         f"  tree      {status.tree}\n"
-        f"  registry  http://{status.registry}\n",
+        f"  registry  {scheme}://{status.registry}\n",
         highlight=False,
     )
 
 
-def _invite(console: "Console", service: "Steering") -> None:
+def _invite(console: "Console", service: "Steering", scheme: str) -> None:
     status = service.status()
     if not console.is_terminal:
         log.info("ready published=%d failed=%d", status.counts["published"], status.counts["failed"])
         return
+    plain = "--tls-verify=false " if scheme == "http" else ""
     console.print(
         f"Ready: {status.counts['published']} published. Try, in a second terminal:\n"
         "  podman build -t localhost/hello:1 .\n"
-        f"  podman pull --tls-verify=false {status.registry}/hello:1\n",
+        f"  podman pull {plain}{status.registry}/hello:1\n",
         highlight=False,
     )
 
@@ -117,7 +118,7 @@ async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
     console = terminal.start_logging()
     with Tree(config.tree) as tree:
         async with parts.connected(config) as podman:
-            reconciler = parts.reconciler(config, podman, tree, Conditions())
+            reconciler = parts.reconciler(config, podman, tree, Conditions(), parts.policy(config))
             async with terminal.showing_exports(console, reconciler.parts.exporter.look):
                 await reconciler.once(prune=prune)
     failures = {str(failure.target.reference): failure.message for failure in reconciler.failures}
@@ -163,6 +164,6 @@ async def _registry(config: "Config") -> int:
         if not config.tree.exists():
             log.warning("there is no tree yet, nothing is served until one is published tree=%s", config.tree)
         if console.is_terminal:
-            console.print(f"registry  http://{address}, over {config.tree}", highlight=False)
+            console.print(f"registry  {config.registry.scheme}://{address}, over {config.tree}", highlight=False)
         await asyncio.Event().wait()
     return 0

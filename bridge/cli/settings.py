@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from bridge.cli import options, text
+from bridge.cli.trust import tls_init_command
 
 _TEMPLATE_ADDRESS = "127.0.0.1:5000"
 _TEMPLATES = ("registries.conf", "hosts.toml", "registries.yaml", "daemon.json")
@@ -16,6 +17,9 @@ _TEMPLATES = ("registries.conf", "hosts.toml", "registries.yaml", "daemon.json")
 @click.group("config")
 def config_command() -> None:
     """Show or check the configuration."""
+
+
+config_command.add_command(tls_init_command)
 
 
 @config_command.command("show")

@@ -51,7 +51,7 @@ async def for_ever(podman: Podman, conditions: Conditions) -> AsyncGenerator[str
                     yield reason
             conditions.deny(Kind.DOORBELL_ARMED, "Gone", f"{directory} was removed")
         except UnreachableError as error:
-            conditions.deny(Kind.DOORBELL_ARMED, "Unreachable", str(error))
+            conditions.deny(Kind.DOORBELL_ARMED, "Unreachable", str(error), follows=True)
             delay = AWAY
         except PodmanError as error:
             conditions.deny(Kind.DOORBELL_ARMED, "StoreUnknown", str(error))

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from bridge.conditions import Conditions, Kind
-from bridge.errors import PodmanError
+from bridge.errors import PodmanError, UnreachableError
 from bridge.podman.client import Podman
 
 _SILENT = frozenset({"save", "push", "mount", "unmount"})
@@ -56,7 +56,10 @@ async def for_ever(podman: Podman, conditions: Conditions) -> AsyncGenerator[str
                         confirming = loop.call_later(probation, conditions.confirm, Kind.EVENTS_STREAMING)
                         opened = loop.time()
                     yield reason
-            conditions.deny(Kind.EVENTS_STREAMING, "Ended", "podman ended its events stream")
+            lasted = loop.time() - opened > _PROBATION
+            conditions.deny(Kind.EVENTS_STREAMING, "Ended", "podman ended its events stream", follows=lasted)
+        except UnreachableError as error:
+            conditions.deny(Kind.EVENTS_STREAMING, "Unreachable", str(error), follows=True)
         except PodmanError as error:
             conditions.deny(Kind.EVENTS_STREAMING, type(error).__name__.removesuffix("Error"), str(error))
         finally:

@@ -25,11 +25,12 @@ _POLL = 0.5
 async def run(
     command: Sequence[str],
     *,
+    title: str = "",
     environment: Mapping[str, str] | None = None,
     progress: Callable[[], object] | None = None,
     stall: float = _STALL,
 ) -> bytes:
-    """Run `command` and return its standard output.
+    """Run `command` and return its standard output; `title` is what an error calls it, its words by default.
 
     It is killed, with all its children, when the caller is cancelled, and when `progress()` (its
     output's length by default, so a limit on its time) does not change for `stall` seconds. Raises
@@ -41,13 +42,13 @@ async def run(
         await _wait(reading, progress or (lambda: None), stall)
         output, words = await reading
     except TimeoutError:
-        msg = f"{_short(command)} made no progress for {stall:g} s and was killed"
+        msg = f"{title or ' '.join(command)} made no progress for {stall:g} s and was killed"
         raise PodmanError(msg) from None
     finally:
         await stop(process)
         await asyncio.gather(reading, return_exceptions=True)
     if process.returncode != 0:
-        raise _failure(command, process.returncode, words)
+        raise _failure(title or " ".join(command), process.returncode, words)
     return output
 
 
@@ -114,12 +115,8 @@ async def _wait(reading: asyncio.Task[tuple[bytes, bytes]], progress: Callable[[
             raise TimeoutError
 
 
-def _short(command: Sequence[str]) -> str:
-    return " ".join(word[:12] if len(word) == 64 else word for word in command)
-
-
-def _failure(command: Sequence[str], code: int | None, words: bytes) -> PodmanError:
+def _failure(title: str, code: int | None, words: bytes) -> PodmanError:
     lines = [line for line in words.decode(errors="replace").splitlines() if line.strip()]
     said = lines[-1].removeprefix("Error: ") if lines else "it said nothing"
     kind = ImageUnknownError if "image not known" in said else PodmanError
-    return kind(f"{_short(command)} failed with exit code {code}: {said}")
+    return kind(f"{title} failed with exit code {code}: {said}")

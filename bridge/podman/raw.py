@@ -52,7 +52,7 @@ async def config(store: Store, image_id: str) -> bytes:
 async def _inspect(store: Store, what: str, *more: str) -> bytes:
     where = f"containers-storage:[{store.driver}@{store.graph_root}+{store.run_root}]{what}"
     try:
-        return await process.run(["skopeo", "inspect", "--raw", *more, where])
+        return await process.run(["skopeo", "inspect", "--raw", *more, where], title="skopeo inspect")
     except PodmanError as error:
         if "does not resolve to an image ID" in str(error):
             raise ImageUnknownError(str(error)) from error

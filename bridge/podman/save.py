@@ -8,31 +8,38 @@ from bridge.podman import process
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """Where a save writes: into `directory`, by way of `scratch`, with `cores` at work (0: podman decides)."""
+
+    directory: Path
+    scratch: Path
+    cores: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Commands:
     """How podman is called: its words, such as `("podman", "--root", "/srv/containers")`."""
 
     podman: Sequence[str]
 
-    async def save(self, image_id: str, layout: Path, scratch: Path, progress: Callable[[], object]) -> None:
+    async def save(self, image_id: str, output: Output, progress: Callable[[], object]) -> None:
         """Write the image as an OCI layout with uncompressed layers.
 
-        A layer that already lies under `blobs/sha256` of `layout` is not read again (measured, 4.3.1).
-        podman spools each layer into `scratch` first. An exit code of 0 promises nothing: a save that
-        was terminated can return it with half a layout (up to 5.3.0). Raises PodmanError.
+        A layer that already lies under `blobs/sha256` of the directory is not read again (measured,
+        4.3.1). podman spools each layer into the scratch directory first. An exit code of 0 promises
+        nothing: a save that was terminated can return it with half a layout (up to 5.3.0). Raises
+        PodmanError.
         """
-        await self._save("oci-dir", image_id, layout, scratch, progress, "--uncompressed")
+        await self._save(image_id, output, progress, "oci-dir", "--uncompressed")
 
-    async def save_docker(self, image_id: str, directory: Path, scratch: Path, progress: Callable[[], object]) -> None:
+    async def save_docker(self, image_id: str, output: Output, progress: Callable[[], object]) -> None:
         """Write a docker-format image with its exact bytes: `manifest.json`, and blobs named by their hex."""
-        await self._save("docker-dir", image_id, directory, scratch, progress)
+        await self._save(image_id, output, progress, "docker-dir")
 
-    async def _save(
-        self, kind: str, image_id: str, output: Path, scratch: Path, progress: Callable[[], object], *more: str
-    ) -> None:
-        words = ("image", "save", "--quiet", "--format", kind, *more, "--output", str(output), image_id)
-        await process.run([*self.podman, *words], environment={"TMPDIR": str(scratch)}, progress=progress)
-
-    async def graph_root(self) -> Path:
-        """Return the store that the command itself works on, to compare with the service's."""
-        output = await process.run([*self.podman, "info", "--format", "{{.Store.GraphRoot}}"])
-        return Path(output.decode().strip())
+    async def _save(self, image_id: str, output: Output, progress: Callable[[], object], *kind: str) -> None:
+        words = ("image", "save", "--quiet", "--format", *kind, "--output", str(output.directory), image_id)
+        environment = {"TMPDIR": str(output.scratch)}
+        if output.cores:
+            environment["GOMAXPROCS"] = str(output.cores)
+        command = [*self.podman, *words]
+        await process.run(command, title="podman image save", environment=environment, progress=progress)

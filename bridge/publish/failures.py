@@ -1,6 +1,5 @@
 """What could not be published, why, and when it is tried again."""
 
-import errno
 import logging
 import re
 import time
@@ -87,6 +86,7 @@ def retry_delay(attempts: int) -> float:
 def words(error: Exception) -> str:
     """Return what an operator should read of an error."""
     if isinstance(error, OSError) and error.errno is not None:
-        way_out = "; free some space on the disk of the tree" if error.errno == errno.ENOSPC else ""
-        return f"{error.strerror}: {error.filename or 'the tree'}{way_out}"
-    return _STAGING.sub("staging", str(error))
+        said = f"{error.strerror}: {error.filename or 'the tree'}"
+    else:
+        said = _STAGING.sub("staging", str(error))
+    return f"{said}; free some space on the disk of the tree" if "no space left" in said.lower() else said

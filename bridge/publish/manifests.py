@@ -63,6 +63,8 @@ def _mend(content: bytes, layers: Sequence[Layer]) -> bytes:
         truth = {"mediaType": plain_media_type(entry["mediaType"]), "digest": str(layer.digest), "size": layer.size}
         if any(entry[key] != truth[key] for key in truth):
             changed = True
+            if entry["digest"] != truth["digest"]:
+                entry.pop("urls", None)  # they lead to the bytes of the other digest
             entry.update(truth)
             _drop_chunked(entry)
     return msgspec.json.encode(value) if changed else content

@@ -1,8 +1,8 @@
 """Reconciling: podman's store is looked at, and the tree is made to show it.
 
-A pass lists the store once, does at once what needs no export, and queues the rest for the worker,
-which exports one image at a time. Both decide from what is, never from what an event said, so any
-passes in any order end in the same tree.
+A pass lists the store once, does at once what needs no export, and queues the rest for the workers.
+Both decide from what is, never from what an event said, so any passes in any order end in the same
+tree.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ import time
 from dataclasses import dataclass
 
 from bridge.conditions import Conditions, Kind
-from bridge.errors import BridgeError, PodmanError, TreeError
+from bridge.errors import BridgeError, ImageUnknownError, PodmanError, TreeError
 from bridge.oci import Reference
 from bridge.plan import Image, Plan, Shown, Source, Target, is_mass_withdrawal, make_plan
 from bridge.podman.client import Podman
 from bridge.policy import Policy, Wanted
 from bridge.publish import threads
-from bridge.publish.export import Exported, Exporter
+from bridge.publish.export import SIDE_BY_SIDE, Exported, Exporter
 from bridge.publish.failures import Failures, retry_delay, words
 from bridge.publish.writer import TreeWriter
 from bridge.tree.publisher import Swept, Tree
@@ -79,7 +79,7 @@ class Reconciler:
         self._poked = asyncio.Event()
         self._queued = asyncio.Event()
         self._looking = asyncio.Lock()
-        self._exporting = asyncio.Lock()
+        self._busy: set[Source] = set()
         self._failed_looks = 0
         self._failed_withdrawals = 0
         self._listing = 0.0
@@ -93,7 +93,8 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile for ever: at every poke, at every retry, and after the resync time at the latest."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._work())
+            for _ in range(SIDE_BY_SIDE):
+                group.create_task(self._work())
             swept = -math.inf
             while True:
                 self._poked.clear()
@@ -107,8 +108,9 @@ class Reconciler:
         """Do one whole pass, exports included. Raises PodmanError where the store cannot be listed."""
         if not await self.look(prune=prune):
             raise PodmanError(self.parts.conditions[Kind.PODMAN_REACHABLE].message)
-        for target in self.queue:
-            await self.publish(target)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(SIDE_BY_SIDE):
+                group.create_task(self._drain())
         await self._sweep_quietly()
 
     async def look(self, *, prune: bool = False) -> bool:
@@ -144,13 +146,12 @@ class Reconciler:
         A target that no pass wants any more when its export ends is not shown.
         """
         try:
-            async with self._exporting:
-                known = self._writer.known(target)
-                if known is not None:
-                    await self._show_wanted(target, known)
-                else:
-                    async with self.parts.exporter.export(target.image, self.images) as exported:
-                        await self._show_wanted(target, exported)
+            known = self._writer.known(target)
+            if known is not None:
+                await self._show_wanted(target, known)
+            else:
+                async with self.parts.exporter.export(target.image, self.images) as exported:
+                    await self._show_wanted(target, exported)
         except (BridgeError, OSError) as error:
             await self._explain(target, error)
             return False
@@ -256,17 +257,26 @@ class Reconciler:
             return
         if isinstance(error, OSError | TreeError):
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
+        if isinstance(error, ImageUnknownError):
+            error = PodmanError(f"{error}: podman.command and podman.socket look at different stores")
         failure = self.failures.add(target, error)
         asyncio.get_running_loop().call_at(failure.due, self.poke, "retry")
 
     async def _work(self) -> None:
-        """Publish what is queued, one after the other. A pass may replace the queue at any time."""
+        """Publish what is queued, for ever. A pass may replace the queue at any time."""
         while True:
             await self._queued.wait()
-            if self.queue:
-                await self.publish(self.queue[0])
-            else:
-                self._queued.clear()
+            self._queued.clear()
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Publish what is queued, one after the other, and leave alone what another task is at."""
+        while target := next((item for item in self.queue if item.image.source not in self._busy), None):
+            self._busy.add(target.image.source)
+            try:
+                await self.publish(target)
+            finally:
+                self._busy.discard(target.image.source)
 
     async def _wait(self) -> None:
         """Wait for a poke, which a retry is too, or for the time of the next look, then for the ringing to end."""

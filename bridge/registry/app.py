@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import msgspec
@@ -9,9 +10,10 @@ from aiohttp import web
 
 from bridge.errors import NotPublishedError, TreeError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
+from bridge.registry.access import readable, reader_of
 from bridge.registry.blobs import send_blob, send_encoding, takes_encoding
 from bridge.registry.errors import COMMON, Problem, RegistryError, error_response
-from bridge.registry.headers import IMMUTABLE, REVALIDATE, not_modified, of_manifest
+from bridge.registry.headers import REVALIDATE, immutable, not_modified, of_manifest
 from bridge.registry.mirrors import candidates
 from bridge.registry.negotiation import accepts
 from bridge.registry.paging import link, page
@@ -43,7 +45,7 @@ class Registry:
         except ConnectionError:
             raise
         except (TreeError, OSError) as error:
-            log.error("tree cannot be read path=%r error=%r", request.raw_path, str(error))  # noqa: TRY400
+            log.error("tree cannot be read path=%r error=%r", request.path, str(error))  # noqa: TRY400
             return error_response(RegistryError(Problem.FAILED))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -59,14 +61,14 @@ class Registry:
             case Tags() as asked:
                 return self._tags(request, asked)
             case Catalog(part):
-                names, more = page(self._tree.repositories(), part)
+                names, more = page(filter(reader_of(request).may_read, self._tree.repositories()), part)
                 return _json({"repositories": names}, link("/v2/_catalog", part, names) if more else {})
             case ReferrersOf() as asked:
                 return self._referrers(request, asked)
 
     def _find(self, request: web.BaseRequest, asked: Tags | ManifestOf | BlobOf) -> tuple[Repository, View]:
         """Return the repository that is meant, which may be a mirrored one, and what it shows."""
-        for repository in candidates(asked.repository, asked.namespace, request.host):
+        for repository in _candidates(request, asked):
             try:
                 return repository, self._tree.view(repository)
             except NotPublishedError:
@@ -83,7 +85,8 @@ class Registry:
     def _manifest(self, request: web.BaseRequest, asked: ManifestOf) -> web.Response:
         repository, view = self._find(request, asked)
         descriptor = _pick(view, asked)
-        headers = of_manifest(descriptor, IMMUTABLE if isinstance(asked.reference, Digest) else REVALIDATE)
+        caching = immutable(request) if isinstance(asked.reference, Digest) else REVALIDATE
+        headers = of_manifest(descriptor, caching)
         if not accepts(",".join(request.headers.getall("Accept", ())), descriptor.media_type):
             detail = {"mediaType": descriptor.media_type, "digest": str(descriptor.digest)}
             raise RegistryError(Problem.MANIFEST_EXCLUDED, detail, {"Vary": "Accept"})
@@ -111,7 +114,7 @@ class Registry:
         return self._tree.encoding(digest) if wanted else None
 
     def _open(self, request: web.BaseRequest, asked: BlobOf) -> bytes | BinaryIO:
-        for repository in candidates(asked.repository, asked.namespace, request.host):
+        for repository in _candidates(request, asked):
             with contextlib.suppress(NotPublishedError):
                 return self._tree.blob(repository, asked.digest)
         self._find(request, asked)
@@ -123,7 +126,7 @@ class Registry:
         https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
         """
         found: tuple[Descriptor, ...] = ()
-        for repository in candidates(asked.repository, asked.namespace, request.host):
+        for repository in _candidates(request, asked):
             try:
                 found = self._tree.referrers(repository, asked.subject)
                 break
@@ -134,6 +137,11 @@ class Registry:
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [item.to_json() for item in found]}
         filters = {"OCI-Filters-Applied": "artifactType"} if asked.artifact_type else {}
         return _json(index, {"Content-Type": OCI_INDEX, **filters})
+
+
+def _candidates(request: web.BaseRequest, asked: Tags | ManifestOf | BlobOf | ReferrersOf) -> Iterator[Repository]:
+    """Yield the repositories that a request can mean and may read; raise RegistryError where it may not."""
+    return readable(request, candidates(asked.repository, asked.namespace, request.host))
 
 
 def _pick(view: View, asked: ManifestOf) -> Descriptor:

@@ -16,7 +16,7 @@ from bridge.errors import TreeError
 from bridge.oci import Digest
 from bridge.registry.encoding import GZIP, choose
 from bridge.registry.errors import Problem, RegistryError
-from bridge.registry.headers import Headers, not_modified, of_blob, of_encoding
+from bridge.registry.headers import Headers, immutable, not_modified, of_blob, of_encoding
 from bridge.registry.ranges import Span, select
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ async def send_blob(request: web.BaseRequest, source: bytes | BinaryIO, digest: 
     Memory stays the same whatever the size of the blob and the pace of its reader. Raises
     ConnectionError where the client went away.
     """
-    headers = of_blob(digest)
+    headers = of_blob(digest, immutable(request))
     if unchanged := not_modified(request, headers):
         return unchanged
     size = len(source) if isinstance(source, bytes) else os.fstat(source.fileno()).st_size
@@ -61,7 +61,7 @@ async def send_blob(request: web.BaseRequest, source: bytes | BinaryIO, digest: 
 
 async def send_encoding(request: web.BaseRequest, file: BinaryIO, digest: Digest) -> web.StreamResponse:
     """Answer with the open gzip encoding of the blob `digest`, whole. Raises as `send_blob` does."""
-    headers = of_encoding(digest, GZIP)
+    headers = of_encoding(digest, GZIP, immutable(request))
     if unchanged := not_modified(request, headers):
         return unchanged
     size = os.fstat(file.fileno()).st_size
@@ -169,7 +169,7 @@ def _read(source: bytes | BinaryIO, piece: bytes | Span) -> bytes:
 def _abort(request: web.BaseRequest, error: Exception) -> Never:
     """Cut the connection: its header promised more bytes than will come. A client that left is no news."""
     if isinstance(error, TreeError) or (isinstance(error, OSError) and error.errno == errno.EIO):
-        log.error("tree is damaged path=%r error=%r", request.raw_path, str(error))
+        log.error("tree is damaged path=%r error=%r", request.path, str(error))
     if request.transport is not None:
         request.transport.abort()
     msg = "the response was cut"

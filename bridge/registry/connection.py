@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from bridge.registry.app import Registry
+from bridge.registry.access import Handler
 from bridge.registry.errors import Problem, RegistryError, error_response
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Connection(web.RequestHandler):
         if isinstance(exc, ConnectionError):
             raise exc  # nobody is there to be answered: aiohttp closes the connection
         if status >= 500:
-            log.error("request failed path=%r", request.raw_path, exc_info=exc)
+            log.error("request failed path=%r", request.path, exc_info=exc)
         if request.writer.output_size > 0:
             error = "a response was begun"
             raise ConnectionAbortedError(error)
@@ -96,8 +96,8 @@ def _problem(status: int, error: BaseException | None, message: str | None) -> P
 class Listener(web.Server):
     """Makes a `Connection` of every connection, and counts the open ones; `most` is how many there may be."""
 
-    def __init__(self, registry: Registry, most: int) -> None:
-        super().__init__(registry.handle)
+    def __init__(self, handle: Handler, most: int) -> None:
+        super().__init__(handle)
         self.most = most
         self.open = 0
 

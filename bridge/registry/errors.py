@@ -22,6 +22,7 @@ class Problem(Enum):
     """What can be wrong: HTTP status, code of the specification, message."""
 
     BLOB_UNKNOWN = 404, "BLOB_UNKNOWN", "blob unknown to this repository"
+    DENIED = 403, "DENIED", "you may not read this repository"
     DIGEST_INVALID = 400, "DIGEST_INVALID", "not a valid digest"
     FAILED = 500, "UNSUPPORTED", "the registry cannot read what was asked for; its log says why"
     MANIFEST_EXCLUDED = 404, "MANIFEST_UNKNOWN", _ACCEPT
@@ -36,6 +37,8 @@ class Problem(Enum):
     REQUEST_INVALID = 400, "UNSUPPORTED", "not an HTTP request that this registry understands"
     REQUEST_TOO_LARGE = 431, "UNSUPPORTED", "the request line or a header is too long, or the headers are too many"
     TOO_MANY_CONNECTIONS = 503, "TOOMANYREQUESTS", "too many connections are open"
+    TOO_MANY_LOGINS = 429, "TOOMANYREQUESTS", "too many passwords wait to be checked; try again in a second"
+    UNAUTHORIZED = 401, "UNAUTHORIZED", "log in with a user and password that this registry knows"
 
     @property
     def status(self) -> int:

@@ -6,11 +6,15 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bridge.oci import Descriptor, Digest
+from bridge.registry.access import reader_of
 from bridge.registry.errors import COMMON
 from bridge.registry.negotiation import matches
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 """For what a digest names: it never changes."""
+
+_IMMUTABLE_PRIVATE = "private, max-age=31536000, immutable"
+"""The same for a reader with a name: a cache between us must not give it to others."""
 
 REVALIDATE = "no-cache"
 """For what a tag or a list shows: a cache may keep it, and has to ask every time."""
@@ -25,19 +29,24 @@ def of_manifest(descriptor: Descriptor, caching: str) -> Headers:
     return _of_content(descriptor.media_type, descriptor.digest.algorithm, descriptor.digest.hex, caching)
 
 
-def of_blob(digest: Digest) -> Headers:
+def of_blob(digest: Digest, caching: str) -> Headers:
     """Return the headers of a blob."""
-    return _of_content("application/octet-stream", digest.algorithm, digest.hex, IMMUTABLE)
+    return _of_content("application/octet-stream", digest.algorithm, digest.hex, caching)
+
+
+def immutable(request: web.BaseRequest) -> str:
+    """Return the caching of what a digest names, for who asks."""
+    return IMMUTABLE if reader_of(request).user is None else _IMMUTABLE_PRIVATE
 
 
 @lru_cache(maxsize=1024)
-def of_encoding(digest: Digest, coding: str) -> Headers:
+def of_encoding(digest: Digest, coding: str, caching: str) -> Headers:
     """Return the headers of a blob in a content coding. Its digest stays that of the blob itself.
 
     The entity tag is weak: what one version of a compressor makes is not byte for byte what the next
     one does. So it never answers `If-Range`, and a pull that was cut goes on in the blob's own bytes.
     """
-    headers = CIMultiDict(of_blob(digest))
+    headers = CIMultiDict(of_blob(digest, caching))
     headers["Content-Encoding"] = coding
     headers["ETag"] = f'W/"{digest}+{coding}"'
     headers["Accept-Ranges"] = "none"

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import socket
 import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -18,6 +19,7 @@ from bridge.policy import Policy
 from bridge.publish.export import Exporter
 from bridge.publish.reconcile import Bounds, Parts, Reconciler
 from bridge.tree.publisher import Tree
+from bridge.units import Address
 
 _LONGEST_SOCKET = 107
 """Bytes of the longest path of a unix socket."""
@@ -50,13 +52,13 @@ async def connected(config: Config) -> AsyncIterator[Podman]:
     It does so for the user's own store, or for the one that `podman.command` names. A socket that is
     set to another place is waited for: a service of our own there might show another store.
     """
-    socket = podman_socket(config)
+    path = podman_socket(config)
     other_store = config.podman.socket is None and config.podman.command != ("podman",)
     async with contextlib.AsyncExitStack() as stack:
-        if other_store or (socket == default_podman_socket() and not listens(socket)):
-            socket = own_podman_socket(config)
-            await stack.enter_async_context(embedded(config.podman.command, socket))
-        yield await stack.enter_async_context(Podman(socket))
+        if other_store or (path == default_podman_socket() and not listens(path)):
+            path = own_podman_socket(config)
+            await stack.enter_async_context(embedded(config.podman.command, path))
+        yield await stack.enter_async_context(Podman(path))
 
 
 def own_podman_socket(config: Config) -> Path:
@@ -65,18 +67,18 @@ def own_podman_socket(config: Config) -> Path:
     return runtime_dir() / f"podman-{mark}.sock"
 
 
-def policy(config: Config) -> Policy:
-    """Return the policy of the configuration."""
-    listen = config.registry.listen
-    own = {str(listen), f"localhost:{listen.port}", f"127.0.0.1:{listen.port}"}
-    return Policy(config.publish, frozenset(own), config.keep)
+def policy(config: Config, address: Address | None = None) -> Policy:
+    """Return the policy of the configuration, for a registry that listens on `address`."""
+    listen = address or config.registry.listen
+    hosts = (listen.host, "localhost", "127.0.0.1", socket.gethostname())
+    return Policy(config.publish, frozenset(f"{host}:{listen.port}" for host in hosts), config.keep)
 
 
-def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions) -> Reconciler:
+def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions, rules: Policy) -> Reconciler:
     """Build the reconciler of a configuration."""
     exporter = Exporter(podman, Commands(config.podman.command), tree)
     bounds = Bounds(config.resync, config.grace, config.max_withdraw)
-    return Reconciler(Parts(podman, exporter, tree, policy(config), conditions, bounds))
+    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds))
 
 
 def plan(config: Config, images: Collection[Image], tree: Shown) -> Plan:

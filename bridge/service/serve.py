@@ -18,6 +18,7 @@ from bridge.service.steering import Facts, Steering
 from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
+from bridge.units import Address
 
 
 @contextlib.asynccontextmanager
@@ -38,7 +39,8 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             facts = Facts(await enter(_registry(config, listener)))
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
-            reconciler = parts.reconciler(config, podman, tree, conditions)
+            rules = parts.policy(config, Address(facts.registry))
+            reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, facts)
             await enter(control.serving(steering, commands))
             await enter(_watching(config, reconciler, facts))
@@ -86,4 +88,5 @@ async def registry_only(config: Config) -> AsyncIterator[str]:
 
 
 def _registry(config: Config, listener: socket.socket) -> contextlib.AbstractAsyncContextManager[str]:
-    return registry.serving(config.tree.absolute(), listener, encode_loopback=config.encodings.loopback)
+    loopback = config.encodings.loopback
+    return registry.serving(config.tree.absolute(), listener, config.registry, encode_loopback=loopback)

@@ -54,4 +54,4 @@ def _version(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return "not installed"
     words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    return next(word for word in words if word.lstrip("v")[0].isdigit())
+    return next(word for word in words if word.lstrip("v")[:1].isdigit())

@@ -1,4 +1,4 @@
-"""One store with every kind of image and one service for all tests that only look; stores of their own for the others."""
+"""One store with every kind of image, and one service, for all tests that only look; stores of their own for others."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -2,16 +2,20 @@
 
 import json
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from bridge import oci
-from tests.end_to_end.programs import ask, run
+from tests.end_to_end.programs import run
 from tests.end_to_end.services import Client, Service
 from tests.end_to_end.stores import Store, survey
 from tests.kinds.layouts import digest
+
+Files = dict[str, tuple[object, ...]]
+"""What a file system says of files, by their names."""
 
 _COMPRESSED = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -73,15 +77,16 @@ def names(image: Image) -> set[str]:
     return found - {"", "."}
 
 
-def files(store: Store, name: str) -> dict[str, tuple[object, ...]]:
-    """Return what a mounted image has of files; where podman refuses to mount it, podman's words."""
-    done = ask(*store.command, "image", "mount", name)
-    if done.returncode:
-        return {done.stderr: ()}
+def files(store: Store, names: Mapping[str, str]) -> dict[str, Files]:
+    """Return what podman mounts of images, under the keys of `names`; nothing for one without layers."""
+    told = json.loads(store.podman("image", "inspect", *names.values()))
+    layered = [name for name, one in zip(names.values(), told, strict=True) if one["RootFS"].get("Layers")]
     try:
-        return survey(Path(done.stdout.strip()))
+        mounts = json.loads(store.podman("image", "mount", "--format", "json", *layered))
+        places = {name: Path(mount["mountpoint"]) for mount in mounts for name in mount["Repositories"]}
+        return {key: survey(places[name]) if name in layered else {} for key, name in names.items()}
     finally:
-        store.podman("image", "umount", name)
+        store.podman("image", "umount", "--all")
 
 
 def view(service: Service, reference: str) -> dict[str, Any]:

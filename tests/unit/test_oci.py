@@ -65,8 +65,8 @@ def test_repository_names_of_the_specification_are_accepted(name: str) -> None:
         "a\x00",
         "a\n",
         "ä",
-    ]
-    + ["a" * 256],
+        "a" * 256,
+    ],
 )
 def test_what_is_no_repository_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidError):

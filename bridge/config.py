@@ -18,7 +18,7 @@ import yaml
 from bridge.errors import ConfigError
 from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
-from bridge.units import Address, Percent, Seconds, parse_keep
+from bridge.units import Address, Bytes, Percent, Seconds, parse_keep
 
 
 class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +77,17 @@ class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: Path = Path()
 
 
+class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Compressed copies of blobs, for slow wires.
+
+    `space` is what all of them may take on the tree's disk, of which a tenth stays free in any case;
+    0MB makes none. With `loopback` clients on this machine get them too: a proxy in front, for one.
+    """
+
+    space: Bytes = Bytes(20 * 10**9)
+    loopback: bool = False
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration.
 
@@ -89,6 +100,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tree: Path = Path()
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
+    encodings: EncodingsConfig = EncodingsConfig()
     publish: tuple[Rule, ...] = ()
     keep: Keep = NOT_KEPT
     max_withdraw: Percent = Percent(0.5)
@@ -175,7 +187,7 @@ def _encode(value: object) -> object:
 def _decode(kind: type, value: object) -> object:
     if kind is Keep:
         return parse_keep(value)
-    if kind is Seconds or kind is Address or kind is Percent:
+    if kind in (Address, Bytes, Percent, Seconds):
         return kind.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
@@ -244,6 +256,7 @@ def _refuse(problem: str, path: Path | None, lines: Mapping[str, int]) -> NoRetu
 def _suggest(name: str, parent: str) -> str:
     kinds: dict[str, type[msgspec.Struct]] = {
         "": Config, "podman": PodmanConfig, "registry": RegistryConfig, "control": ControlConfig,
+        "encodings": EncodingsConfig,
         "registry.auth": AuthConfig, "registry.tls": TlsConfig,
     }  # fmt: skip
     kind = Rule if parent.startswith("publish") else kinds.get(parent, Config)

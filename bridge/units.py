@@ -1,4 +1,4 @@
-"""Values as they are written in the configuration: durations, percentages, addresses.
+"""Values as they are written in the configuration: durations, sizes, percentages, addresses.
 
 Each `parse` raises ValueError, which says what was expected.
 """
@@ -9,6 +9,7 @@ import re
 from bridge.plan import Keep
 
 _LAST_PORT = 65535
+_SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -29,6 +30,23 @@ class Seconds(float):
             if self >= factor and self % factor == 0:
                 return f"{int(self // factor)}{unit}"
         return f"{float(self):g}s"
+
+
+class Bytes(int):
+    """A size. In YAML a number with a unit: `500MB`, `20GB`, `1TB`."""
+
+    @classmethod
+    def parse(cls, text: object) -> "Bytes":
+        """Read `20GB` and the like; raise ValueError for anything else."""
+        match = re.fullmatch(r"(\d{1,9})\s*([MGT]B)", str(text), re.ASCII)
+        if match is None:
+            msg = f"Expected a size such as 500MB, 20GB or 1TB, got {text!r}"
+            raise ValueError(msg)
+        return cls(int(match[1]) * _SIZES[match[2]])
+
+    def __str__(self) -> str:
+        unit, factor = max((unit for unit in _SIZES.items() if self % unit[1] == 0), key=lambda unit: unit[1])
+        return f"{self // factor}{unit}"
 
 
 class Percent(float):

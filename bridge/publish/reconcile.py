@@ -60,8 +60,8 @@ class Parts:
 class Reconciler:
     """Keeps one tree in step with one store.
 
-    `ready` is set when the first pass, exports included, is through. `images`, `wanted`, `queue`,
-    `held_back`, `shown` and `failures` are what the last pass left, for others to read.
+    `ready` is set when the first pass, exports included, is through; `published` is the writer's. `images`,
+    `wanted`, `queue`, `held_back`, `shown` and `failures` are what the last pass left, for others to read.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -75,6 +75,7 @@ class Reconciler:
         self.parts = parts
         self._remember()
         self._writer = TreeWriter(parts.tree, parts.conditions)
+        self.published = self._writer.published
         self._poked = asyncio.Event()
         self._queued = asyncio.Event()
         self._looking = asyncio.Lock()

@@ -18,11 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class TreeWriter:
-    """Writes into one tree. Hold `turn` over what is decided and written as one."""
+    """Writes into one tree. Hold `turn` over what is decided and written as one.
+
+    `published` is set at every publication, and cleared by whoever waits for it.
+    """
 
     def __init__(self, tree: Tree, conditions: Conditions) -> None:
         self.tree = tree
         self.turn = asyncio.Lock()
+        self.published = asyncio.Event()
         self._conditions = conditions
 
     def known(self, target: Target) -> Exported | None:
@@ -45,6 +49,7 @@ class TreeWriter:
             keep=target.keep,
         )
         await threads.run(self.tree.publish, publication)
+        self.published.set()
         self._conditions.confirm(Kind.TREE_WRITABLE)
         log.info(
             "published reference=%s digest=%s fidelity=%s image=%s bytes=%d",

@@ -11,7 +11,7 @@ from aiohttp import web
 from bridge.errors import NotPublishedError, TreeError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
 from bridge.registry.access import readable, reader_of
-from bridge.registry.blobs import send_blob
+from bridge.registry.blobs import send_blob, send_encoding, takes_encoding
 from bridge.registry.errors import COMMON, Problem, RegistryError, error_response
 from bridge.registry.headers import REVALIDATE, immutable, not_modified, of_manifest
 from bridge.registry.mirrors import candidates
@@ -24,10 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    """Answers requests from one tree. Its `handle` is what an aiohttp server calls."""
+    """Answers requests from one tree. Its `handle` is what an aiohttp server calls.
 
-    def __init__(self, tree: TreeReader) -> None:
+    With `encode_loopback` clients on this machine get encodings too.
+    """
+
+    def __init__(self, tree: TreeReader, *, encode_loopback: bool = False) -> None:
         self._tree = tree
+        self._encode_loopback = encode_loopback
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; every error becomes OCI error JSON here. Raises ConnectionError, for aiohttp."""
@@ -99,7 +103,15 @@ class Registry:
         if isinstance(source, bytes):
             return await send_blob(request, source, asked.digest)
         with source:
-            return await send_blob(request, source, asked.digest)
+            encoding = self._encoding(request, asked.digest)
+            if encoding is None:
+                return await send_blob(request, source, asked.digest)
+        with encoding:
+            return await send_encoding(request, encoding, asked.digest)
+
+    def _encoding(self, request: web.BaseRequest, digest: Digest) -> BinaryIO | None:
+        wanted = takes_encoding(request, local=self._encode_loopback)
+        return self._tree.encoding(digest) if wanted else None
 
     def _open(self, request: web.BaseRequest, asked: BlobOf) -> bytes | BinaryIO:
         for repository in _candidates(request, asked):

@@ -7,14 +7,16 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import BinaryIO, Never
 
 from aiohttp import ClientConnectionError, web
 
 from bridge.errors import TreeError
 from bridge.oci import Digest
+from bridge.registry.encoding import GZIP, choose
 from bridge.registry.errors import Problem, RegistryError
-from bridge.registry.headers import Headers, immutable, not_modified, of_blob
+from bridge.registry.headers import Headers, immutable, not_modified, of_blob, of_encoding
 from bridge.registry.ranges import Span, select
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,38 @@ async def send_blob(request: web.BaseRequest, source: bytes | BinaryIO, digest: 
         part = {**headers, "Content-Range": spans[0].content_range(size)}
         return await _send(request, _Answer(206, part, source, spans))
     return await _send(request, _in_parts(headers, source, spans, size))
+
+
+async def send_encoding(request: web.BaseRequest, file: BinaryIO, digest: Digest) -> web.StreamResponse:
+    """Answer with the open gzip encoding of the blob `digest`, whole. Raises as `send_blob` does."""
+    headers = of_encoding(digest, GZIP, immutable(request))
+    if unchanged := not_modified(request, headers):
+        return unchanged
+    size = os.fstat(file.fileno()).st_size
+    return await _send(request, _Answer(200, headers, file, (Span(0, size),)))
+
+
+def takes_encoding(request: web.BaseRequest, *, local: bool) -> bool:
+    """Say whether the client is to get a blob's encoding where there is one.
+
+    Not for a range, which counts the bytes of the identity; and a client on this machine, for which no
+    wire is slow enough to unpack for, only where `local` says so.
+    """
+    if "Range" in request.headers or choose(",".join(request.headers.getall("Accept-Encoding", ())), GZIP) != GZIP:
+        return False
+    return local or not _is_local(request)
+
+
+def _is_local(request: web.BaseRequest) -> bool:
+    """Say whether the client is on this machine: on loopback, or at the address that it called."""
+    if request.transport is None:
+        return False
+    peer, called = (request.transport.get_extra_info(end) for end in ("peername", "sockname"))
+    if not isinstance(peer, tuple):
+        return True  # a unix socket
+    address = ip_address(peer[0].partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback) or peer[0] == called[0]
 
 
 def _wanted(request: web.BaseRequest, etag: str, size: int) -> tuple[Span, ...] | None:

@@ -39,6 +39,20 @@ def immutable(request: web.BaseRequest) -> str:
     return IMMUTABLE if reader_of(request).user is None else _IMMUTABLE_PRIVATE
 
 
+@lru_cache(maxsize=1024)
+def of_encoding(digest: Digest, coding: str, caching: str) -> Headers:
+    """Return the headers of a blob in a content coding. Its digest stays that of the blob itself.
+
+    The entity tag is weak: what one version of a compressor makes is not byte for byte what the next
+    one does. So it never answers `If-Range`, and a pull that was cut goes on in the blob's own bytes.
+    """
+    headers = CIMultiDict(of_blob(digest, caching))
+    headers["Content-Encoding"] = coding
+    headers["ETag"] = f'W/"{digest}+{coding}"'
+    headers["Accept-Ranges"] = "none"
+    return CIMultiDictProxy(headers)
+
+
 @lru_cache(maxsize=4096)
 def _of_content(media_type: str, algorithm: str, encoded: str, caching: str) -> Headers:
     """Return the headers of bytes that have a digest. The entity tag is the digest, in quotes."""
@@ -49,7 +63,7 @@ def _of_content(media_type: str, algorithm: str, encoded: str, caching: str) -> 
     headers["Docker-Content-Digest"] = digest
     headers["ETag"] = f'"{digest}"'
     headers["Cache-Control"] = caching
-    headers.update({"Vary": "Accept"} if negotiated else {"Accept-Ranges": "bytes"})
+    headers.update({"Vary": "Accept"} if negotiated else {"Vary": "Accept-Encoding", "Accept-Ranges": "bytes"})
     return CIMultiDictProxy(headers)
 
 

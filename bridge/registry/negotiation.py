@@ -34,4 +34,5 @@ def matches(if_none_match: str, etag: str) -> bool:
     """
     if if_none_match.strip() == "*":
         return True
-    return any(item.strip().removeprefix("W/") == etag for item in if_none_match.split(","))
+    opaque = etag.removeprefix("W/")
+    return any(item.strip().removeprefix("W/") == opaque for item in if_none_match.split(","))

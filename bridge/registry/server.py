@@ -42,14 +42,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(tree: Path, listener: socket.socket, settings: RegistryConfig | None = None) -> AsyncIterator[str]:
+async def serving(
+    tree: Path, listener: socket.socket, settings: RegistryConfig | None = None, *, encode_loopback: bool = False
+) -> AsyncIterator[str]:
     """Serve `tree` on `listener`, which is closed, while the block runs; yields the address, `HOST:PORT`.
 
     Access and TLS are those of `settings`; without them everything is open, in plain HTTP. Raises
     ConfigError where a file that they name cannot be used.
     """
     settings = settings or RegistryConfig()
-    with listener, guarded(settings, Registry(TreeReader(tree)).handle) as handle:
+    registry = Registry(TreeReader(tree), encode_loopback=encode_loopback)
+    with listener, guarded(settings, registry.handle) as handle:
         tls = None if settings.tls is None else Tls(settings.tls).context
         warn_if_open(settings, listener)
         async with _accepting(listener, handle, tls):

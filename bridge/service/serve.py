@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from bridge.conditions import Conditions, Kind
@@ -12,6 +13,7 @@ from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
 from bridge.service import parts
+from bridge.service.encoding import keep_encoded
 from bridge.service.steering import Facts, Steering
 from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
@@ -34,20 +36,20 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             enter = stack.enter_async_context
             commands = stack.enter_context(control.listening(config.control.socket))
             listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-            facts = Facts(await enter(registry.serving(tree.paths.root, listener, config.registry)))
+            facts = Facts(await enter(_registry(config, listener)))
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, facts)
             await enter(control.serving(steering, commands))
-            await enter(_watching(reconciler, facts))
+            await enter(_watching(config, reconciler, facts))
             yield steering
 
 
 @contextlib.asynccontextmanager
-async def _watching(reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
-    """Reconcile at every reason to look, while the block runs."""
+async def _watching(config: Config, reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
+    """Reconcile at every reason to look, and encode what is published, while the block runs."""
     podman, conditions = reconciler.parts.podman, reconciler.parts.conditions
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -55,6 +57,8 @@ async def _watching(reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]
             group.create_task(_poke(doorbell.for_ever(podman, conditions), reconciler, facts)),
             group.create_task(_poke(events.for_ever(podman, conditions), reconciler, facts)),
         ]
+        if config.encodings.space:
+            tasks.append(group.create_task(keep_encoded(config, reconciler.published)))
         try:
             yield
         finally:
@@ -79,5 +83,10 @@ async def registry_only(config: Config) -> AsyncIterator[str]:
     """
     check_version(TreePaths(config.tree), new=True)
     listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-    async with registry.serving(config.tree, listener, config.registry) as address:
+    async with _registry(config, listener) as address:
         yield address
+
+
+def _registry(config: Config, listener: socket.socket) -> contextlib.AbstractAsyncContextManager[str]:
+    loopback = config.encodings.loopback
+    return registry.serving(config.tree.absolute(), listener, config.registry, encode_loopback=loopback)

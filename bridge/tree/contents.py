@@ -22,7 +22,7 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
     try:
         version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
     except FileNotFoundError:
-        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "repositories"}
+        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "encoded", "repositories"}
         if new and not strange:
             return
         found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"

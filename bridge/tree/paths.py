@@ -30,6 +30,16 @@ class RepositoryPaths:
         return self.root / "_tags.json"
 
     @property
+    def references(self) -> Path:
+        """The derived directory of links, one per tag and per digest of a manifest."""
+        return self.root / "_references"
+
+    @property
+    def manifests(self) -> Path:
+        """The derived directory of empty files that say what each manifest is."""
+        return self.root / "_manifests"
+
+    @property
     def blobs(self) -> Path:
         """The directory of the algorithms' directories."""
         return self.layout / "blobs"
@@ -64,6 +74,26 @@ class TreePaths:
     def blobs(self) -> Path:
         """The directory of all sha256 blobs."""
         return self.root / "blobs" / "sha256"
+
+    @property
+    def encoded(self) -> Path:
+        """Everything about encodings; may be removed at any time."""
+        return self.root / "encoded"
+
+    @property
+    def encodings(self) -> Path:
+        """The directory of all gzip encodings, each named as its blob."""
+        return self.encoded / "gzip"
+
+    @property
+    def unencodable(self) -> Path:
+        """The directory of marks: blobs that do not shrink."""
+        return self.encoded / "identity"
+
+    @property
+    def encoding_staging(self) -> Path:
+        """The directory of the encoding under way."""
+        return self.encoded / "staging"
 
     @property
     def repositories(self) -> Path:

@@ -17,7 +17,7 @@ import msgspec
 from bridge.errors import NotPublishedError, TreeError
 from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
-from bridge.tree import disk
+from bridge.tree import disk, encodings, views
 from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
@@ -235,9 +235,9 @@ class Tree:
             disk.sync_directory(directory)
 
     def _remove(self, paths: RepositoryPaths) -> None:
-        """Remove an empty repository, `index.json` first, and the directories above that it leaves empty."""
+        """Remove an empty repository, views and `index.json` first, and the directories above that it leaves empty."""
+        views.remove(paths)
         paths.index.unlink(missing_ok=True)
-        paths.tags.unlink(missing_ok=True)
         if paths.layout.exists():
             shutil.rmtree(paths.layout)
         directory = paths.root
@@ -246,18 +246,11 @@ class Tree:
             directory = directory.parent
 
     def _derive(self, repository: Repository) -> None:
-        tags = sorted(tag.name for tag in self._index(repository).publications)
-        content = msgspec.json.encode({"name": repository.name, "tags": tags})
-        self._refresh(self.paths.repository(repository).tags, content)
+        views.derive(self.paths.repository(repository), self._index(repository), self.paths.staging)
 
     def _derive_catalog(self) -> None:
         names = [repository.name for repository, index in self._indexes.items() if index.publications]
-        self._refresh(self.paths.catalog, catalog(names))
-
-    def _refresh(self, path: Path, content: bytes) -> None:
-        """Write a derived file where it differs. It can be made again, so no disk has to be waited for."""
-        if not path.exists() or path.read_bytes() != content:
-            disk.write_atomically(path, content, self.paths.staging, durable=False)
+        views.refresh(self.paths.catalog, catalog(names), self.paths.staging)
 
     def _unreferenced(self, repository: Repository, index: Index) -> list[Path]:
         """Return the repository's links to blobs that nothing in `index` references."""
@@ -278,6 +271,7 @@ class Tree:
                 links = status.st_nlink - (leaving or Counter())[entry.name]
                 if links == 1 and status.st_mtime < before:
                     count, freed = count + 1, freed + status.st_size
+                    freed += encodings.drop(self.paths, entry.name, dry_run=leaving is not None)
                     if leaving is None:
                         Path(entry.path).unlink()
         return count, freed

@@ -139,6 +139,19 @@ class TreeReader:
         self._memory.put(digest, content)
         return content
 
+    def encoding(self, digest: Digest) -> BinaryIO | None:
+        """Return the open gzip encoding of a blob, for the caller to close; None where there is none.
+
+        Whether the repository holds the blob is asked first. An encoding may go at any time, so there
+        is no look before the open, and the blob itself is always as good.
+        """
+        if digest.algorithm != "sha256":
+            return None
+        try:
+            return open(self._paths.encodings / digest.hex, "rb", buffering=0)  # noqa: PTH123 # the caller closes it
+        except OSError:
+            return None
+
     def read(self, repository: Repository, digest: Digest) -> bytes:
         """Return the bytes of a manifest, from memory if it was read before.
 

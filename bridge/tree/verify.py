@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bridge.errors import InvalidError, TreeError
 from bridge.oci import Digest, Repository
-from bridge.tree import disk
+from bridge.tree import disk, encodings
 from bridge.tree.contents import check_version, closure, read_index, repositories
 from bridge.tree.paths import TreePaths
 
@@ -18,6 +18,7 @@ def verify(root: Path, progress: Callable[[int, int], None] = lambda _done, _tot
     paths = TreePaths(root)
     check_version(paths, new=False)
     yield from _blobs(paths, progress)
+    yield from _encodings(paths)
     for repository in repositories(paths):
         yield from _repository(paths, repository)
 
@@ -38,6 +39,19 @@ def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[s
             yield f"blob {path.name}: its bytes have digest {digest}"
         done += size
         progress(done, total)
+
+
+def _encodings(paths: TreePaths) -> Iterator[str]:
+    for name in sorted(disk.names(paths.encodings)):
+        try:
+            whole = encodings.is_whole(paths.encodings / name)
+        except FileNotFoundError:
+            continue  # made room for another while this ran
+        except OSError as error:
+            yield f"encoding gzip/{name}: {error.strerror}"
+            continue
+        if not whole:
+            yield f"encoding gzip/{name}: it is not blob sha256:{name}; remove the file, and it is made again"
 
 
 def _repository(paths: TreePaths, repository: Repository) -> Iterator[str]:

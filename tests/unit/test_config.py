@@ -8,7 +8,7 @@ import pytest
 from bridge import config
 from bridge.errors import ConfigError
 from bridge.plan import Keep
-from bridge.units import Seconds
+from bridge.units import Bytes, Seconds
 
 
 def load(tmp_path: Path, text: str) -> config.Loaded:
@@ -43,6 +43,7 @@ def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
         ("- a\n", ":1: expected a mapping"),
         ("registry:\n  listen: 127.0.0.1\n", ":2: registry.listen: expected HOST:PORT"),
         ("\nregistry:\n  listen: a:99999\n", ":3: registry.listen: expected HOST:PORT"),
+        ("encodings:\n  space: 20\n", ":2: encodings.space: expected a size"),
         ("resync: 5\n", ":1: resync: expected a duration"),
         ("publish:\n- match: a\n  as: '{pth}:1'\n", ":2: publish[0]: as: bad template"),
         ("publish:\n- match: a\n- match: b\n  skip: maybe\n", ":4: publish[1].skip: expected `bool`, got `str`"),
@@ -90,6 +91,13 @@ def test_a_duration_reads_and_prints_the_same(text: str, seconds: int) -> None:
     duration = Seconds.parse(text)
     assert float(duration) == seconds
     assert str(duration) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0MB", 0), ("1500MB", 1_500_000_000), ("20GB", 20 * 10**9), ("1TB", 10**12)]
+)
+def test_a_size_reads_as_it_prints(text: str, size: int) -> None:
+    assert Bytes.parse(text) == Bytes.parse(str(Bytes(size))) == Bytes(size)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("true", math.inf), ("false", 0), ("7d", 604800)])

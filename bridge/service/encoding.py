@@ -1,0 +1,50 @@
+"""Encodings in the background: after every publication a program of its own makes what is missing."""
+
+import logging
+import math
+import sys
+from asyncio import Event, timeout
+from contextlib import suppress
+
+import msgspec
+
+from bridge.config import Config
+from bridge.errors import PodmanError
+from bridge.podman import process
+from bridge.tree.encodings import Encoded
+
+log = logging.getLogger(__name__)
+
+
+async def keep_encoded(config: Config, published: Event) -> None:
+    """Make encodings now and whenever `published` is set, for ever; a failed pass is tried again at the resync time.
+
+    Nothing else wakes it: encodings that are dropped by hand are made again after the next publication, or start.
+    A pass that is cancelled, or killed with podbridge, has lost at most the encoding under way.
+    """
+    while True:
+        published.clear()
+        whole = await _encode(config)
+        with suppress(TimeoutError):
+            async with timeout(None if whole else config.resync):
+                await published.wait()
+
+
+async def _encode(config: Config) -> bool:
+    command = (
+        sys.executable,
+        "-m",
+        "bridge.tree.encoder",
+        str(config.tree.absolute()),
+        str(int(config.encodings.space)),
+    )
+    try:
+        # No limit on its time: at idle priority it waits for as long as the machine is busy.
+        output = await process.run(command, stall=math.inf)
+    except PodmanError as error:
+        log.warning("encodings are missing, tried again later error=%r", str(error))
+        return False
+    encoded = msgspec.json.decode(output, type=Encoded)
+    if encoded.made:
+        log.info("encoded blobs=%d bytes=%d into=%d", encoded.made, encoded.read, encoded.written)
+    return True

@@ -1,0 +1,54 @@
+"""The service keeps its blobs encoded, in the background, and needs none of it."""
+
+import gzip
+import shutil
+
+from tests.end_to_end.programs import eventually
+from tests.end_to_end.services import Service
+from tests.end_to_end.stores import Store
+
+LOOPBACK = {"encodings": {"loopback": True}}
+
+
+def build(store: Store, name: str) -> None:
+    store.build(name, "".join(f"{name}: line {number} of what shrinks\n" for number in range(20_000)))
+
+
+def pulled(service: Service, name: str) -> bool:
+    """Pull the layer as a client that takes gzip, and say whether it came encoded."""
+    manifest = service.client.get(f"/v2/{name}/manifests/1").json
+    layer = manifest["layers"][0]
+    response = service.client.get(f"/v2/{name}/blobs/{layer['digest']}", headers={"Accept-Encoding": "gzip"})
+    encoded = response.headers.get("content-encoding") == "gzip"
+    content = gzip.decompress(response.body) if encoded else response.body
+    assert (response.status, response.digest, len(content)) == (200, layer["digest"], layer["size"])
+    return encoded
+
+
+def test_a_layer_is_encoded_after_it_was_published_and_again_after_all_were_dropped(own: Service) -> None:
+    own.configure(LOOPBACK)
+    own.start()
+    build(own.store, "localhost/first:1")
+    eventually(lambda: own.client.digest("first", "1"))
+    eventually(lambda: pulled(own, "first"), 30)
+    shutil.rmtree(own.tree / "encoded")
+    assert not pulled(own, "first")
+    build(own.store, "localhost/second:1")
+    eventually(lambda: own.client.digest("second", "1"))
+    eventually(lambda: pulled(own, "first") and pulled(own, "second"), 30)
+    assert own.end() == 0
+    assert "WARNING" not in own.said()
+
+
+def test_a_start_makes_what_is_missing_and_no_space_means_none(own: Service) -> None:
+    own.configure({"encodings": {"space": "0MB", "loopback": True}})
+    own.start()
+    build(own.store, "localhost/app:1")
+    eventually(lambda: own.client.digest("app", "1"))
+    assert not pulled(own, "app")
+    assert own.end() == 0
+    assert not (own.tree / "encoded").exists()
+    own.configure(LOOPBACK)
+    own.start()
+    eventually(lambda: pulled(own, "app"), 30)
+    assert own.end() == 0

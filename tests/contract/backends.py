@@ -1,0 +1,96 @@
+"""A podman to test: the real one or the double, with a store of its own and its service as a process."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.podman.service import listens
+from tests.double.store import Double
+
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One podman. Everything is done by its command line; its service listens on `socket`."""
+
+    directory: Path
+    command: list[str]
+    double: Double | None = None
+
+    @property
+    def socket(self) -> Path:
+        """Where the service listens."""
+        return self.directory / "s"
+
+    def run(self, *words: str) -> str:
+        """Run a command to its end and return what it printed."""
+        done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def build(self, name: str = "", files: Mapping[str, bytes] | None = None, *more: str) -> str:
+        """Build an image of one layer and return its ID."""
+        with tempfile.TemporaryDirectory(dir=self.directory) as context:
+            for path, content in (files or {"file": name.encode()}).items():
+                (Path(context) / path).write_bytes(content)
+            (Path(context) / "Containerfile").write_text("FROM scratch\nCOPY [^C]* /\n")
+            tag = ("--tag", name) if name else ()
+            return self.run("build", "--quiet", "--no-cache", "--isolation=chroot", *more, *tag, context)
+
+    @contextlib.contextmanager
+    def slow_save(self) -> Iterator[str]:
+        """Give an image whose save can be interrupted in the middle of its layer."""
+        if self.double is not None:
+            self.double.faults.add("save", "hold", after=0, deaf=False, gate=str(self.double.gate("never").path))
+            yield self.build("localhost/slow:1")
+        else:
+            yield self.build("localhost/slow:1", {"big": os.urandom(MEGABYTE) * 40})
+
+    @contextlib.contextmanager
+    def service(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the service, from when it listens."""
+        words = ["system", "service", "--time=0", f"unix://{self.socket}"]
+        process = subprocess.Popen([*self.command, *words], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 20
+            while not listens(self.socket):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+            self.socket.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def store(kind: str) -> Iterator[Backend]:
+    """Make a store of the kind `podman` or `double`, and leave nothing of it."""
+    directory = Path(tempfile.mkdtemp(prefix="dbl", dir="/tmp"))
+    try:
+        if kind == "double":
+            double = Double.create(directory / "d")
+            yield Backend(directory, double.command, double)
+        else:
+            places = ("--root", "r"), ("--runroot", "rr"), ("--tmpdir", "t")
+            words = [word for option, name in places for word in (option, str(directory / name))]
+            yield Backend(directory, ["podman", *words, "--events-backend", "file"])
+    finally:
+        remove(directory)
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory, with what is mounted in it."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{directory}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=True)
+    shutil.rmtree(directory)

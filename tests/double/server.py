@@ -1,0 +1,174 @@
+"""The double's service: the libpod endpoints that podbridge uses, on a unix socket."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from tests.double.events import Stream
+from tests.double.gates import Gate
+from tests.double.store import Double
+
+VERSION = "4.3.1"
+
+
+class Service:
+    """Answers from one store. `requests.log` gets a line when a request begins and one when it ends."""
+
+    def __init__(self, double: Double) -> None:
+        self._double = double
+        self._ending = asyncio.Event()
+
+    def application(self) -> web.Application:
+        """Return the application with all routes."""
+        application = web.Application(middlewares=[self._log])
+        prefix = "/v4.0.0/libpod"
+        application.add_routes(
+            [
+                web.get(f"{prefix}/version", self._version),
+                web.get(f"{prefix}/info", self._info),
+                web.get(f"{prefix}/events", self._events),
+                web.get(f"{prefix}/images/json", self._listing),
+                web.get(f"{prefix}/images/{{id}}/json", self._inspect),
+                web.get(f"{prefix}/images/{{id}}/exists", self._exists),
+                web.get(f"{prefix}/manifests/{{id}}/exists", self._list_exists),
+            ]
+        )
+        application.on_shutdown.append(self._end)
+        return application
+
+    async def _end(self, _: web.Application) -> None:
+        self._ending.set()
+
+    @web.middleware
+    async def _log(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        path = request.path.removeprefix("/v4.0.0/libpod")
+        self._double.note("requests", f"begin {path}")
+        try:
+            response: web.StreamResponse = await handler(request)
+        finally:
+            self._double.note("requests", f"end {path}")
+        return response
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return _json({"Version": VERSION, "Components": []})
+
+    async def _info(self, _: web.Request) -> web.Response:
+        graph = str(self._double.root / "graph")
+        store = {"graphDriverName": "overlay", "graphRoot": graph, "runRoot": str(self._double.root / "run")}
+        return _json({"host": {"eventLogger": "file"}, "store": store, "version": {"Version": VERSION}})
+
+    async def _listing(self, request: web.Request) -> web.StreamResponse:
+        """Answer what is in the store when the request comes, whatever happens until it is answered."""
+        content = json.dumps([_listed(image) for image in self._double.images().values()]).encode()
+        fault = self._double.faults.take("listing")
+        match fault.kind:
+            case "unknown":
+                return _problem(500, "image not known", "4e2a: image not known")
+            case "fail":
+                return _problem(500, "internal error", fault["words"])
+            case "answer":
+                return web.Response(body=fault["body"].encode(), content_type="text/html")
+            case "cut":
+                return await _cut(request, content)
+            case "hold":
+                await Gate(Path(fault["gate"])).passing()
+        return web.Response(body=content, content_type="application/json")
+
+    async def _inspect(self, request: web.Request) -> web.Response:
+        image = self._find(request, "inspect")
+        if image is None:
+            return _unknown(request)
+        layers = [f"sha256:{name}" for name in image["layers"]]
+        fields = ("Id", "Digest", "RepoTags", "Labels", "Size", "ManifestType")
+        more = {"RootFS": {"Type": "layers", "Layers": layers}, "Architecture": "amd64", "Os": "linux"}
+        return _json({name: image[name] for name in fields} | more)
+
+    async def _exists(self, request: web.Request) -> web.Response:
+        fault = self._double.faults.take("exists")
+        if fault.kind == "fail":
+            return _problem(500, "internal error", fault["words"])
+        unknown = fault.kind == "unknown" or self._find(request, "") is None
+        return _unknown(request) if unknown else web.Response(status=204)
+
+    async def _list_exists(self, request: web.Request) -> web.Response:
+        if self._find(request, "") is None:
+            return _problem(404, "manifest not found", "manifest not found")
+        cause = "image is not a manifest list"
+        return _problem(500, cause, f"{request.match_info['id']}: {cause}")
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        stream = Stream(self._double.root / "events.jsonl", self._double.faults.take("events"))
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            async for line in stream.lines(self._ending):
+                await response.write(line)
+        if self._ending.is_set() and request.transport is not None:
+            request.transport.close()  # without an orderly end of the body, as podman 4.3.1 does
+        return response
+
+    def _find(self, request: web.Request, point: str) -> dict[str, Any] | None:
+        if point and self._double.faults.take(point).kind == "unknown":
+            return None
+        return self._double.images().get(request.match_info["id"])
+
+
+def _listed(image: dict[str, Any]) -> dict[str, Any]:
+    fields = ("Id", "Digest", "Labels", "Created", "Size")
+    names = image["RepoTags"]
+    return {name: image[name] for name in fields} | {"RepoTags": names or None, "Names": names, "Dangling": not names}
+
+
+async def _cut(request: web.Request, content: bytes) -> web.StreamResponse:
+    """Send half of what was announced, and close."""
+    response = web.StreamResponse(headers={"Content-Length": str(len(content) + 1), "Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(content[: len(content) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+def _unknown(request: web.Request) -> web.Response:
+    name = request.match_info["id"]
+    return _problem(404, "image not known", f"failed to find image {name}: {name}: image not known")
+
+
+def _problem(status: int, cause: str, message: str) -> web.Response:
+    return _json({"cause": cause, "message": message, "response": status}, status)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.json_response(value, status=status)
+
+
+@contextlib.asynccontextmanager
+async def serving(double: Double, path: Path | None = None) -> AsyncIterator[None]:
+    """Serve the store on a unix socket while the block runs; the socket file goes with it."""
+    socket = path or double.socket
+    runner = web.AppRunner(Service(double).application(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, str(socket)).start()
+        yield
+    finally:
+        socket.unlink(missing_ok=True)
+        await runner.cleanup()
+
+
+def run(double: Double, path: Path) -> None:
+    """Serve the store until SIGTERM."""
+
+    async def until_terminated() -> None:
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        async with serving(double, path):
+            await ended.wait()
+
+    asyncio.run(until_terminated())

@@ -1,0 +1,154 @@
+"""The tree's disk is full or does not take writes: everything published stays served, and the rest is tried again."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.double.gates import eventually
+from tests.faults.world import World
+
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def small(world: World) -> Iterator[World]:
+    """A world whose tree is on a file system of one megabyte."""
+    mount = world.directory / "disk"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "podbridge-test", str(mount)], check=True)
+    world.settings["tree"] = str(mount / "tree")
+    try:
+        yield world
+    finally:
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)
+
+
+def grow(world: World) -> None:
+    """Make the small disk larger."""
+    subprocess.run(["mount", "-o", "remount,size=16m", str(world.directory / "disk")], check=True)
+
+
+async def fill(world: World) -> Path:
+    """Take what is left of the small disk, to the last byte."""
+    await eventually(lambda: world.staged() == [])
+    filler = world.directory / "disk" / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65536, 4096):
+            while True:
+                try:
+                    if file.write(b"x" * size) < size:
+                        break
+                except OSError:
+                    break
+    return filler
+
+
+async def test_an_image_that_does_not_fit_fails_with_podmans_words_and_is_published_when_there_is_room(
+    small: World,
+) -> None:
+    async with small.podman(), small.service():
+        old = small.double.build("localhost/old:1")
+        await small.shows({"old:1": old.id})
+        new = small.double.build("localhost/new:1", "new", size=2 * MEGABYTE)
+        assert "no space left on device" in await small.failed("new:1")
+        assert small.staged() == []
+        assert await small.pull("old", "1") == old.id
+        grow(small)
+        await small.shows({"old:1": old.id, "new:1": new.id})
+        await small.settled()
+
+
+async def test_an_index_that_cannot_be_written_fails_with_words_and_leaves_the_old_one(small: World) -> None:
+    async with small.podman(), small.service():
+        made = small.double.build("localhost/app:1")
+        await small.shows({"app:1": made.id})
+        filler = await fill(small)
+        small.double.tag(made.id, "localhost/app:2", "localhost/other:1")
+        for reference in ("app:2", "other:1"):
+            assert "No space left on device" in await small.failed(reference)
+        assert (await small.condition("TreeWritable"))["status"] is False
+        assert small.shown() == {"app:1": made.id}
+        assert await small.pull("app", "1") == made.id
+        assert (await small.get("/v2/other/tags/list"))[0] == 404
+        filler.unlink()
+        await small.shows({"app:1": made.id, "app:2": made.id, "other:1": made.id})
+        await small.settled()
+        assert (await small.condition("TreeWritable"))["status"] is True
+    assert (await small.command("verify")).output == "the tree is whole\n"
+
+
+async def test_a_withdrawal_that_cannot_be_written_is_tried_again(small: World) -> None:
+    async with small.podman(), small.service():
+        made = small.double.build("localhost/app:1")
+        small.double.tag(made.id, "localhost/app:2")
+        await small.shows({"app:1": made.id, "app:2": made.id})
+        filler = await fill(small)
+        small.double.untag("localhost/app:2")
+
+        async def unwritable() -> bool:
+            return (await small.condition("TreeWritable"))["status"] is False
+
+        await eventually(unwritable)
+        assert small.shown() == {"app:1": made.id, "app:2": made.id}
+        filler.unlink()
+        await small.shows({"app:1": made.id})
+
+
+async def test_a_start_on_a_full_disk_serves_what_is_there(small: World) -> None:
+    async with small.podman():
+        async with small.service():
+            made = small.double.build("localhost/app:1")
+            await small.shows({"app:1": made.id})
+        filler = await fill(small)
+        small.double.build("localhost/new:1")
+        async with small.service(ready=0):
+            assert await small.pull("app", "1") == made.id
+            await small.failed("new:1")
+            filler.unlink()
+            await eventually(lambda: len(small.shown()) == 2)
+
+
+async def test_a_sweep_that_fails_does_not_end_the_service_and_is_tried_again(small: World) -> None:
+    small.settings |= {"grace": "2s", "resync": "1s"}
+    async with small.podman(), small.service():
+        old = small.double.build("localhost/app:1", "old")
+        await small.shows({"app:1": old.id})
+        new = small.double.build("localhost/app:1", "new")
+        await small.shows({"app:1": new.id})
+        filler = await fill(small)
+
+        async def sweep_has_failed() -> bool:
+            return (await small.condition("TreeWritable"))["status"] is False
+
+        await eventually(sweep_has_failed)
+        assert await small.pull("app", "1") == new.id
+        filler.unlink()
+        await eventually(lambda: not (small.tree / "blobs/sha256" / old.id).exists())
+        assert small.shown() == {"app:1": new.id}
+
+
+async def test_a_tree_that_takes_no_writes_is_told_and_used_again_when_it_does(world: World) -> None:
+    async with world.podman(), world.service():
+        old = world.double.build("localhost/old:1")
+        await world.shows({"old:1": old.id})
+        await eventually(lambda: world.staged() == [])
+        (world.tree / "staging").rmdir()
+        (world.tree / "staging").touch()
+        new = world.double.build("localhost/new:1")
+        assert "Not a directory" in await world.failed("new:1")
+        assert await world.pull("old", "1") == old.id
+        (world.tree / "staging").unlink()
+        (world.tree / "staging").mkdir()
+        await world.shows({"old:1": old.id, "new:1": new.id})
+
+
+async def test_a_tree_that_cannot_be_made_is_one_line_at_the_start(world: World) -> None:
+    (world.directory / "file").touch()
+    world.settings["tree"] = str(world.directory / "file" / "tree")
+    async with world.podman():
+        answer = await world.command("serve")
+    assert answer.code == 1
+    assert answer.errors.count("\n") == 1
+    assert "Not a directory" in answer.errors

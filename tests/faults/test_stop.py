@@ -1,0 +1,158 @@
+"""However an export or the service ends, no process and no staging stays; and there is one publisher only."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import LockedError, PodmanError
+from bridge.podman import process
+from bridge.tree.disk import Lock
+from tests.double.gates import eventually
+from tests.faults.world import World
+
+
+def processes(world: World) -> list[int]:
+    """Return every process that has the world's directory among its words."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(world.directory).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_stopping_while_a_save_hangs_leaves_no_process_and_no_staging(world: World, deaf: bool) -> None:
+    held = world.double.gate("save")
+    async with world.podman():
+        async with world.service():
+            world.double.faults.add("save", "hold", after=1, deaf=deaf, gate=str(held.path))
+            made = world.double.build("localhost/app:1", "one", "two")
+            await held.reached()
+            assert len(processes(world)) == 1
+        assert processes(world) == []
+        assert world.staged() == []
+        assert world.shown() == {}
+        async with world.service():
+            await world.shows({"app:1": made.id})
+
+
+async def test_a_save_that_somebody_terminates_is_not_published_though_it_exits_with_0(world: World) -> None:
+    held = world.double.gate("save")
+    async with world.podman(), world.service():
+        world.double.faults.add("save", "hold", after=1, deaf=False, gate=str(held.path))
+        made = world.double.build("localhost/app:1", "one", "two")
+        await held.reached()
+        (pid,) = processes(world)
+        os.kill(pid, signal.SIGTERM)
+        assert "left out layer" in await world.failed("app:1")
+        assert world.shown() == {}
+        await world.shows({"app:1": made.id})
+
+
+async def test_sigterm_ends_the_command_in_order_while_a_save_hangs(world: World) -> None:
+    held = world.double.gate("save")
+    async with world.podman():
+        world.double.faults.add("save", "hold", after=1, deaf=False, gate=str(held.path))
+        world.double.build("localhost/app:1", "one", "two")
+        service = await world.start("serve")
+        await held.reached()
+        service.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.wait_for(service.communicate(), 20)
+    assert service.returncode == 0
+    assert b"Traceback" not in errors
+    assert processes(world) == []
+    assert world.staged() == []
+    assert not world.control.exists()
+
+
+async def test_a_save_without_progress_is_killed_and_says_so(world: World, tmp_path: Path) -> None:
+    held = world.double.gate("save")
+    world.double.faults.add("save", "hold", after=1, deaf=False, gate=str(held.path))
+    made = world.double.build("localhost/app:1", "one", "two")
+    words = ["image", "save", "--format=oci-dir", "--uncompressed", f"--output={tmp_path / 'o'}", made.id]
+    with pytest.raises(PodmanError, match=r"made no progress for 0\.5 s and was killed"):
+        await process.run([*world.double.command, *words], environment={"TMPDIR": str(tmp_path)}, stall=0.5)
+    assert held.arrivals.exists()
+    assert processes(world) == []
+
+
+async def test_a_save_that_makes_progress_is_not_killed_however_long_it_takes(world: World, tmp_path: Path) -> None:
+    held = world.double.gate("save")
+    world.double.faults.add("save", "hold", after=1, deaf=False, gate=str(held.path))
+    made = world.double.build("localhost/app:1", "one", "two")
+    words = ["image", "save", "--format=oci-dir", "--uncompressed", f"--output={tmp_path / 'o'}", made.id]
+    asyncio.get_running_loop().call_later(2.0, held.open)
+    ticks = iter(range(1_000_000))
+    await process.run(
+        [*world.double.command, *words],
+        environment={"TMPDIR": str(tmp_path)},
+        progress=lambda: next(ticks),
+        stall=0.6,
+    )
+    assert (tmp_path / "o" / "index.json").exists()
+
+
+async def test_a_save_whose_podbridge_was_killed_does_not_disturb_the_next_start(world: World) -> None:
+    churn = world.double.gate("churn")
+    async with world.podman():
+        world.double.faults.add("save", "churn", after=1, gate=str(churn.path), seconds=5)
+        made = world.double.build("localhost/app:1", "one", "two")
+        service = await world.start("serve")
+        await churn.reached()
+        service.kill()
+        await service.communicate()
+        async with world.service():
+            await world.shows({"app:1": made.id})
+            await eventually(lambda: processes(world) == [])
+            assert world.staged() == []
+    assert (await world.command("verify")).output == "the tree is whole\n"
+
+
+@pytest.mark.parametrize("verb", ["serve", "sync", "gc"])
+async def test_a_second_publisher_is_refused_with_the_pid_of_the_first(world: World, verb: str) -> None:
+    async with world.podman(), world.service():
+        made = world.double.build("localhost/app:1")
+        await world.shows({"app:1": made.id})
+        first = os.getpid()
+        world.settings["control"] = {"socket": str(world.directory / "other")}
+        answer = await world.command(verb, *([f"--tree={world.tree}"] if verb == "gc" else []))
+        assert answer.code == 1
+        assert answer.errors.count("\n") == 1
+        assert f"another podbridge, pid {first}, publishes into {world.tree}" in answer.errors
+        assert world.shown() == {"app:1": made.id}
+
+
+async def test_the_lock_is_held_until_the_last_write_is_done(world: World) -> None:
+    async with world.podman():
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(world.service())
+            made = world.double.build("localhost/app:1")
+            await eventually(lambda: b"app" in (world.tree / "repositories/_catalog.json").read_bytes())
+            with slow_reading(world.tree / "repositories/app/_tags.json"):
+                world.double.tag(made.id, "localhost/app:2")
+                await world.shows({"app:1": made.id, "app:2": made.id})
+                stopping = asyncio.create_task(stack.aclose())
+                await asyncio.wait({stopping}, timeout=0.5)
+                with pytest.raises(LockedError):
+                    Lock(world.tree / "lock").acquire()
+            await stopping
+        Lock(world.tree / "lock").acquire().release()
+
+
+@contextlib.contextmanager
+def slow_reading(path: Path) -> Iterator[None]:
+    """Have whoever reads a file wait until the block ends."""
+    path.unlink()
+    os.mkfifo(path)
+    try:
+        yield
+    finally:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))

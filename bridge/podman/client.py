@@ -135,14 +135,6 @@ class Podman:
             msg = f"podman's description of image {image_id[:12]} is not as expected: {error!r}"
             raise PodmanError(msg) from error
 
-    async def is_manifest_list(self, image_id: str) -> bool:
-        """Say whether the image is a manifest list. Asks podman's own store only, never a registry."""
-        async with self._request(f"/manifests/{image_id}/exists", _ANSWER) as response:
-            if response.status == 404:
-                msg = f"image {image_id[:12]} is not known"
-                raise ImageUnknownError(msg)
-            return response.status == 204
-
     async def exists(self, image: Image) -> bool:
         """Say whether the image is in the store now. Podman looks for a manifest list elsewhere than for an image."""
         kind = "manifests" if image.is_list else "images"

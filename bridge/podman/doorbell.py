@@ -35,7 +35,7 @@ async def one_watch(directory: Path) -> AsyncGenerator[str]:
         async for event in inotify:
             if event.mask & _GONE:
                 return
-            if event.name is not None and event.name.name == "images.json":
+            if event.mask & Mask.Q_OVERFLOW or (event.name is not None and event.name.name == "images.json"):
                 yield "doorbell"
 
 

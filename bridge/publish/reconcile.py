@@ -10,19 +10,18 @@ import contextlib
 import logging
 import math
 import time
-from dataclasses import dataclass
 
-from bridge.conditions import Conditions, Kind
+from bridge.conditions import Kind
 from bridge.errors import BridgeError, ImageUnknownError, PodmanError, TreeError
 from bridge.oci import Reference
 from bridge.plan import Image, Plan, Shown, Source, Target, is_mass_withdrawal, make_plan
-from bridge.podman.client import Podman
-from bridge.policy import Policy, Wanted
-from bridge.publish import threads
-from bridge.publish.export import SIDE_BY_SIDE, Exported, Exporter
+from bridge.policy import Wanted
+from bridge.publish import telling, threads
+from bridge.publish.export import SIDE_BY_SIDE, Exported
 from bridge.publish.failures import Failures, retry_delay, words
+from bridge.publish.parts import Parts
 from bridge.publish.writer import TreeWriter
-from bridge.tree.publisher import Swept, Tree
+from bridge.tree.publisher import Swept
 
 log = logging.getLogger(__name__)
 
@@ -30,31 +29,6 @@ DEBOUNCE = 0.02
 """Seconds between a poke and its pass at the least: one change of the store rings several times."""
 LONGEST_BLIND = 30.0
 """Seconds between two attempts to list a store that does not answer, at the most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a reconciler keeps to.
-
-    `resync` is the time until a full look without a poke, `grace` until superseded blobs are swept, both
-    in seconds. `max_withdraw` is the fraction of all publications beyond which a pass withdraws nothing.
-    """
-
-    resync: float = 300
-    grace: float = 3600
-    max_withdraw: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a reconciler works with."""
-
-    podman: Podman
-    exporter: Exporter
-    tree: Tree
-    policy: Policy
-    conditions: Conditions
-    bounds: Bounds = Bounds()
 
 
 class Reconciler:
@@ -190,7 +164,7 @@ class Reconciler:
         wanted = self.parts.policy.wanted(images)
         shown = tree.shown
         plan = make_plan(wanted.targets, shown, images, time.time())
-        self._tell(wanted)
+        telling.warn(self.wanted, wanted)
         changed = images != self.images
         self.images, self.wanted = images, wanted
         self.failures.keep(plan.publish)
@@ -226,11 +200,7 @@ class Reconciler:
             self.held_back = ()
             return plan.withdraw
         if not self.held_back:
-            log.error(
-                "mass withdrawal held back, is podman's store there? `podbridge resync --prune` lets it through "
-                "withdraw=%d published=%d",
-                len(plan.withdraw), len(shown.publications),
-            )  # fmt: skip
+            telling.mass_withdrawal(plan, shown)
         self.held_back = plan.withdraw
         return ()
 
@@ -307,13 +277,3 @@ class Reconciler:
 
     def _remember(self) -> None:
         self.shown = self.parts.tree.shown
-
-    def _tell(self, wanted: Wanted) -> None:
-        """Warn of each conflict and each name that cannot be published, once as long as it stands."""
-        for conflict in set(wanted.conflicts) - set(self.wanted.conflicts):
-            log.warning(
-                "two names for one reference, the first is published reference=%s published=%s left_out=%s",
-                conflict.reference, conflict.winner, conflict.loser,
-            )  # fmt: skip
-        for decision in set(wanted.refused) - set(self.wanted.refused):
-            log.warning("name cannot be published name=%s reason=%r", decision.name, decision.reason)

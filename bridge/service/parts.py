@@ -17,7 +17,8 @@ from bridge.podman.save import Commands
 from bridge.podman.service import embedded, listens
 from bridge.policy import Policy
 from bridge.publish.export import Exporter
-from bridge.publish.reconcile import Bounds, Parts, Reconciler
+from bridge.publish.parts import Bounds, Parts
+from bridge.publish.reconcile import Reconciler
 from bridge.tree.publisher import Tree
 from bridge.units import Address
 

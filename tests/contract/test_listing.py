@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import ImageUnknownError, UnreachableError
+from bridge.errors import ImageUnknownError, PodmanError, UnreachableError
 from bridge.plan import Image
 from bridge.podman.client import Podman
 from tests.contract.backends import Backend
@@ -89,10 +89,10 @@ async def test_exists_tells_whether_an_image_is_there(backend: Backend, podman: 
     assert not await podman.exists(Image(NOBODY))
 
 
-async def test_an_image_is_no_manifest_list_and_an_unknown_one_is_an_error(backend: Backend, podman: Podman) -> None:
-    assert not await podman.is_manifest_list(backend.build("localhost/no-list:1"))
-    with pytest.raises(ImageUnknownError):
-        await podman.is_manifest_list(NOBODY)
+async def test_an_image_is_not_found_among_the_manifest_lists(backend: Backend, podman: Podman) -> None:
+    with pytest.raises(PodmanError):
+        await podman.exists(Image(backend.build("localhost/no-list:1"), is_list=True))
+    assert not await podman.exists(Image(NOBODY, is_list=True))
 
 
 async def test_info_names_the_store_that_the_command_works_on(backend: Backend, podman: Podman) -> None:

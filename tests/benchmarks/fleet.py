@@ -21,7 +21,7 @@ from .machine import facts
 from .meter import children, peak_bytes
 from .report import say, say_facts, say_missed, write
 from .results import PHASES, Results, say_results
-from .rivals import RIVALS, Rival
+from .rivals import RIVALS, Rival, installed
 from .service import Podbridge, Puller
 from .store import Store, scratch
 
@@ -54,7 +54,7 @@ def measure_memory(fleet: Fleet, results: Results) -> None:
 def compete(store: Store, arguments: argparse.Namespace) -> Results:
     """Build the fleet and measure everything; another rival begins in each round."""
     size = QUICK if arguments.quick else FULL
-    rivals, results = installed_rivals(), Results()
+    rivals, results = installed(RIVALS), Results()
     say(f"building {size}")
     fleet = Fleet.build(store, size)
     for number in range(1 if arguments.quick else arguments.rounds):
@@ -74,14 +74,6 @@ def phases(rival: Rival, number: int, arguments: argparse.Namespace) -> Sequence
     if number > 0:
         return ()
     return PHASES if arguments.all else PHASES[:1]
-
-
-def installed_rivals() -> list[Rival]:
-    """Return the rivals whose programs are here; name the others."""
-    for rival in RIVALS:
-        for program in rival.missing():
-            say(f"left out, {program} is not installed: {rival.name}")
-    return [rival for rival in RIVALS if not rival.missing()]
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -104,10 +96,10 @@ def main(words: list[str]) -> int:
     with scratch(arguments.directory) as directory:
         results = compete(Store(directory), arguments)
     say_results(results)
-    write(arguments.json, {"machine": machine, **results.figures()})
+    missed = results.missed()
+    write(arguments.json, {"machine": machine, **results.figures(), "missed": missed})
     if arguments.quick:
         return 0
-    missed = results.missed()
     say_missed(missed)
     return 1 if missed else 0
 

@@ -32,21 +32,24 @@ QUICK = Size(images=3, layer=1 * MB, base_layers=3, base_layer=2 * MB)
 
 
 @dataclass(slots=True)
-class Fleet:
-    """A store that holds only the fleet.
-
-    `ids` are the image IDs by repository, now; `spare` is the last image's other build, without a name.
-    """
+class Named:
+    """A store and what has a name in it: `ids` are the image IDs by repository, now."""
 
     store: Store
     ids: dict[str, str]
+
+
+@dataclass(slots=True)
+class Fleet(Named):
+    """A store that holds only the fleet; `spare` is the last image's other build, without a name."""
+
     spare: str
 
     @classmethod
     def build(cls, store: Store, size: Size) -> Self:
         """Build the fleet into an empty store."""
         software, contexts = Software(), store.directory / "contexts"
-        _build_base(store, size, software, contexts)
+        build_base(store, size, software, contexts)
         ids = {}
         for name in [*(f"app{number:02}" for number in range(1, size.images + 1)), "spare"]:
             software.fill(contexts / name / "files", size.layer)
@@ -77,7 +80,8 @@ def podman_name(repository: str) -> str:
     return f"localhost/{repository}:1"
 
 
-def _build_base(store: Store, size: Size, software: Software, contexts: Path) -> None:
+def build_base(store: Store, size: Size, software: Software, contexts: Path) -> None:
+    """Build the shared base, and call it `BASE`."""
     parent = "scratch"
     for number in range(size.base_layers):
         context = contexts / f"base{number}"

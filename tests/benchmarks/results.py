@@ -1,6 +1,7 @@
 """What the fleet's rivals cost, and what follows from it."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from .meter import Cost
@@ -47,7 +48,7 @@ class Results:
         return lines
 
     def figures(self) -> dict[str, object]:
-        """Return everything, as JSON knows it."""
+        """Return everything that was measured, as JSON knows it."""
         costs = [
             {
                 "rival": rival,
@@ -57,14 +58,14 @@ class Results:
             }
             for (rival, phase), costs in self.costs.items()
         ]
-        return {"costs": costs, "peak_bytes": self.memory, "missed": self.missed()}
+        return {"costs": costs, "peak_bytes": self.memory}
 
 
-def say_results(results: Results) -> None:
-    """Print the table."""
+def say_results(results: Results, phases: Sequence[str] = PHASES) -> None:
+    """Print the table, the phases in this order."""
     header = ("", "wall s", "cpu s", "wall ratio", "cpu ratio")
     rows = []
-    for phase in PHASES:
+    for phase in phases:
         rows.append((f"{phase}:", "", "", "", ""))
         for rival in [rival.name for rival in RIVALS if (rival.name, phase) in results.costs]:
             wall, cpu = results.ratios(rival, phase)

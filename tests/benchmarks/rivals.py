@@ -6,14 +6,15 @@ whole job once. None is told what changed: all of them look at every image, as t
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .images import Fleet, podman_name
+from .images import Named, podman_name
 from .meter import Cost, measure
+from .report import say
 from .service import LOOPBACK, Podbridge, free_port, running, wait_for_port
 
 Update = Callable[[], Cost]
@@ -25,7 +26,7 @@ class Rival:
 
     name: str
     programs: tuple[str, ...]
-    begin: Callable[[Fleet, Path], AbstractContextManager[Update]]
+    begin: Callable[[Named, Path], AbstractContextManager[Update]]
     slow: bool = False
     """It compresses every layer anew, changed or not: measured once, cold, unless all is asked for."""
 
@@ -35,7 +36,7 @@ class Rival:
 
 
 @contextmanager
-def _sync(fleet: Fleet, directory: Path) -> Iterator[Update]:
+def _sync(fleet: Named, directory: Path) -> Iterator[Update]:
     bridge = Podbridge.configure(fleet.store, directory / "podbridge")
 
     def update() -> Cost:
@@ -47,7 +48,7 @@ def _sync(fleet: Fleet, directory: Path) -> Iterator[Update]:
 
 
 @contextmanager
-def _push(fleet: Fleet, directory: Path) -> Iterator[Update]:
+def _push(fleet: Named, directory: Path) -> Iterator[Update]:
     port = free_port()
     podman = [*fleet.store.podman, "push", "--quiet", "--tls-verify=false"]
     commands = [[*podman, podman_name(name), f"{LOOPBACK}:{port}/{name}:1"] for name in fleet.ids]
@@ -68,7 +69,7 @@ def _push(fleet: Fleet, directory: Path) -> Iterator[Update]:
 
 
 @contextmanager
-def _copy(fleet: Fleet, directory: Path, *options: str) -> Iterator[Update]:
+def _copy(fleet: Named, directory: Path, *options: str) -> Iterator[Update]:
     source, target = fleet.store.transport, directory / "oci"
     skopeo = ["skopeo", "copy", "--quiet", *options]
     commands = [[*skopeo, source + podman_name(name), f"oci:{target}:{name}"] for name in fleet.ids]
@@ -76,23 +77,26 @@ def _copy(fleet: Fleet, directory: Path, *options: str) -> Iterator[Update]:
 
 
 @contextmanager
-def _save(fleet: Fleet, directory: Path) -> Iterator[Update]:
+def _save(fleet: Named, directory: Path) -> Iterator[Update]:
     podman = [*fleet.store.podman, "image", "save", "--quiet", "--format=oci-dir"]
     commands = [[*podman, f"--output={directory / name}", podman_name(name)] for name in fleet.ids]
     yield partial(measure, commands)
 
 
-def _copy_uncompressed(fleet: Fleet, directory: Path) -> AbstractContextManager[Update]:
+def _copy_uncompressed(fleet: Named, directory: Path) -> AbstractContextManager[Update]:
     return _copy(fleet, directory, "--dest-oci-accept-uncompressed-layers")
 
 
 PODBRIDGE = Rival("podbridge sync", ("podman",), _sync)
 PUSH = Rival("podman push to docker-registry", ("podman", "docker-registry"), _push)
 SAVE = Rival("podman image save, each", ("podman",), _save, slow=True)
-RIVALS = (
-    PODBRIDGE,
-    PUSH,
-    Rival("skopeo copy to one oci:", ("skopeo",), _copy, slow=True),
-    Rival("skopeo copy to one oci:, uncompressed", ("skopeo",), _copy_uncompressed),
-    SAVE,
-)
+UNCOMPRESSED = Rival("skopeo copy to one oci:, uncompressed", ("skopeo",), _copy_uncompressed)
+RIVALS = (PODBRIDGE, PUSH, Rival("skopeo copy to one oci:", ("skopeo",), _copy, slow=True), UNCOMPRESSED, SAVE)
+
+
+def installed(rivals: Sequence[Rival]) -> list[Rival]:
+    """Return the rivals whose programs are here; name the others."""
+    for rival in rivals:
+        for program in rival.missing():
+            say(f"left out, {program} is not installed: {rival.name}")
+    return [rival for rival in rivals if not rival.missing()]

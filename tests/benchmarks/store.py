@@ -32,11 +32,12 @@ class Store:
         """What precedes an image's name for skopeo."""
         return f"containers-storage:[overlay@{self.directory / 'r'}+{self.directory / 'rr'}]"
 
-    def build(self, context: Path, containerfile: str, name: str | None = None) -> str:
-        """Build an image and return its ID; without a name it is a dangling one."""
+    def build(self, context: Path, containerfile: str, name: str | None = None, manifest: str = "oci") -> str:
+        """Build an image and return its ID; without a name it is a dangling one; `manifest` is oci or docker."""
         (context / "Containerfile").write_text(containerfile, encoding="utf-8")
-        words = ["build", "--quiet", "--isolation=chroot", f"--file={context / 'Containerfile'}"]
-        return run([*self.podman, *words, *(["--tag", name] if name else []), str(context)])
+        words = ["build", "--quiet", "--isolation=chroot", f"--format={manifest}"]
+        words += [f"--file={context / 'Containerfile'}", *(["--tag", name] if name else [])]
+        return run([*self.podman, *words, str(context)])
 
     def tag(self, image: str, name: str) -> None:
         """Give an image a name."""

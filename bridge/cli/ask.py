@@ -53,7 +53,8 @@ def _print_status(status: "Status") -> None:
         mark = {True: "yes", False: "NO", None: "?"}[condition.status]
         words = f": {condition.message}" if condition.message else ""
         reason = f" {condition.reason}" if condition.status is False else ""
-        click.echo(f"  {condition.type:<16} {mark:<3} since {text.ago(condition.last_transition_time)}{reason}{words}")
+        held = text.duration(time.time() - condition.last_transition_time)
+        click.echo(f"  {condition.type:<16} {mark:<3} for {held}{reason}{words}")
     for failure in status.failures:
         _print_failure(failure)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from bridge.errors import ExportError, InvalidError
 from bridge.oci import DOCKER_MANIFEST, Descriptor, Digest, Manifest
-from bridge.plan import Fidelity, Image
+from bridge.plan import Fidelity, Image, Source
 from bridge.podman import raw
 from bridge.podman.client import Inspected, Podman
 from bridge.podman.save import Commands, Output
@@ -105,6 +105,8 @@ class Exporter:
         self._tree = tree
         self._claims = Claims(SIDE_BY_SIDE)
         self._jobs: list[_Job] = []
+        self.failed: frozenset[Source] = frozenset()
+        """Images that failed before: each is tried alone, so that one that fills the disk fails no other."""
 
     def look(self) -> Progress | None:
         """Say how far the export is that has been under way longest; None where there is none."""
@@ -142,7 +144,7 @@ class Exporter:
     async def _image(self, image: Image) -> AsyncIterator[Exported]:
         inspected = await self._podman.inspect(image.id)
         async with self._staged() as directory:
-            async with self._claims.claim(lambda: self._missing(inspected)):
+            async with self._claims.claim(lambda: self._missing(inspected), alone=image.source in self.failed):
                 job = await threads.run(self._prepare, image, inspected, directory)
                 self._jobs.append(job)
                 try:

@@ -124,6 +124,7 @@ class Reconciler:
             if known is not None:
                 await self._show_wanted(target, known)
             else:
+                self.parts.exporter.failed = frozenset(failure.target.image.source for failure in self.failures)
                 async with self.parts.exporter.export(target.image, self.images) as exported:
                     await self._show_wanted(target, exported)
         except (BridgeError, OSError) as error:

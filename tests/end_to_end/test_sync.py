@@ -86,10 +86,10 @@ def test_a_full_disk_fails_one_image_with_podmans_words_and_is_warned_of_once(ow
     own.tree.mkdir()
     run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", own.tree)
     own.start()
-    assert own.client.shows("small", "1", own.store.digest("localhost/small:1"))
+    eventually(lambda: own.client.shows("small", "1", own.store.digest("localhost/small:1")))
     eventually(lambda: "failed 2 times" in own.ask("status").stdout)
     assert "no space left on device" in own.ask("status").stdout
-    assert own.said().count("publication failed") == 1
+    assert own.said().count("publication failed, will try again reference=large:1") == 1
     assert own.client.shows("small", "1", own.store.digest("localhost/small:1"))
     run("mount", "-o", "remount,size=20m", own.tree)
     own.tell("resync")

@@ -1,4 +1,4 @@
-"""The configuration: YAML into typed, checked values. Everything has a default.
+"""Reading the configuration: YAML into typed, checked values.
 
 A wrong file is refused with its name, the line and the key; nothing is guessed.
 """
@@ -10,102 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import yaml
+from msgspec import inspect
 
+from bridge.config.places import default_file, runtime_dir, xdg
+from bridge.config.settings import Config
 from bridge.errors import ConfigError
-from bridge.plan import NOT_KEPT, Keep
-from bridge.policy import Rule
+from bridge.plan import Keep
 from bridge.units import Address, Bytes, Percent, Seconds, parse_keep
-
-
-class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which podman. Without `socket`: the user's own, or a service that podbridge starts."""
-
-    socket: str | None = None
-    command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("podman",)
-
-
-class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may read what: globs over repository names, where `*` also matches `/`.
-
-    Without `users`, everybody with a name reads everything; with it, only who stands there, only that.
-    Without `anonymous`, nobody reads without a name, but where there is no way to have one everybody does.
-    """
-
-    htpasswd: Path | None = None
-    users: dict[str, tuple[str, ...]] | None = None
-    anonymous: tuple[str, ...] | None = None
-
-
-class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """PEM files: the server's certificate with its chain, its key; who signs the ones that clients must have."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-
-class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the registry listens, and for whom."""
-
-    listen: Address = Address("127.0.0.1:5000")
-    auth: AuthConfig | None = None
-    tls: TlsConfig | None = None
-
-    def __post_init__(self) -> None:
-        auth = self.auth or AuthConfig()
-        certified = self.tls is not None and self.tls.client_ca is not None
-        if auth.users is not None and auth.htpasswd is None and not certified:
-            msg = "auth.users: nobody has a name without auth.htpasswd or tls.client_ca"
-            raise ValueError(msg)
-        if auth.anonymous is not None and auth.htpasswd is None and certified:
-            msg = "auth.anonymous: with tls.client_ca every client has a name"
-            raise ValueError(msg)
-
-    @property
-    def scheme(self) -> str:
-        """Return how the address of the registry begins."""
-        return "http" if self.tls is None else "https"
-
-
-class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `podbridge status` and its like find the service."""
-
-    socket: Path = Path()
-
-
-class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Compressed copies of blobs, for slow wires.
-
-    `space` is what all of them may take on the tree's disk, of which a tenth stays free in any case;
-    0MB makes none. With `loopback` clients on this machine get them too: a proxy in front, for one.
-    """
-
-    space: Bytes = Bytes(20 * 10**9)
-    loopback: bool = False
-
-
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole configuration.
-
-    `resync` is the longest time between two full looks; `grace` is how long superseded blobs stay for
-    pulls under way; `keep` is whether a publication outlives its image; `max_withdraw` is the part of
-    all publications beyond which one pass does not withdraw by itself.
-    """
-
-    podman: PodmanConfig = PodmanConfig()
-    tree: Path = Path()
-    registry: RegistryConfig = RegistryConfig()
-    control: ControlConfig = ControlConfig()
-    encodings: EncodingsConfig = EncodingsConfig()
-    publish: tuple[Rule, ...] = ()
-    keep: Keep = NOT_KEPT
-    max_withdraw: Percent = Percent(0.5)
-    resync: Seconds = Seconds(300)
-    grace: Seconds = Seconds(3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,37 +36,9 @@ class Loaded:
             yield key, value, self.origins.get(key, "default")
 
 
-def default_file() -> Path:
-    """Return where the configuration is looked for when nobody names a file."""
-    if os.geteuid() == 0:
-        return Path("/etc/podbridge/podbridge.yaml")
-    return _xdg("XDG_CONFIG_HOME", ".config") / "podbridge" / "podbridge.yaml"
-
-
-def default_podman_socket() -> Path:
-    """Return the socket where this user's own podman service listens by default."""
-    return _runtime("podman") / "podman.sock"
-
-
-def runtime_dir() -> Path:
-    """Return podbridge's directory for sockets: below `/run` for root, below `$XDG_RUNTIME_DIR` for a user."""
-    return _runtime("podbridge")
-
-
-def _runtime(program: str) -> Path:
-    """Return the program's runtime directory; without a login session podman uses one in /tmp, and so do we."""
-    user = os.geteuid()
-    session = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}") if user else Path("/run")
-    return session / program if session.is_dir() else Path(f"/tmp/{program}-run-{user}/{program}")  # noqa: S108
-
-
-def _xdg(variable: str, fallback: str) -> Path:
-    return Path(os.environ.get(variable) or Path.home() / fallback)
-
-
 def _defaults() -> dict[str, Any]:
     root = os.geteuid() == 0
-    tree = Path("/var/lib/podbridge") if root else _xdg("XDG_DATA_HOME", ".local/share") / "podbridge"
+    tree = Path("/var/lib/podbridge") if root else xdg("XDG_DATA_HOME", ".local/share") / "podbridge"
     return {"tree": str(tree), "control": {"socket": str(runtime_dir() / "control.sock")}}
 
 
@@ -254,14 +141,30 @@ def _refuse(problem: str, path: Path | None, lines: Mapping[str, int]) -> NoRetu
 
 
 def _suggest(name: str, parent: str) -> str:
-    kinds: dict[str, type[msgspec.Struct]] = {
-        "": Config, "podman": PodmanConfig, "registry": RegistryConfig, "control": ControlConfig,
-        "encodings": EncodingsConfig,
-        "registry.auth": AuthConfig, "registry.tls": TlsConfig,
-    }  # fmt: skip
-    kind = Rule if parent.startswith("publish") else kinds.get(parent, Config)
-    near = difflib.get_close_matches(name, kind.__struct_encode_fields__, 1)
-    return f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(kind.__struct_encode_fields__)}"
+    fields = list(_fields(parent))
+    near = difflib.get_close_matches(name, fields, 1)
+    return f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(fields)}"
+
+
+def _fields(path: str) -> Mapping[str, inspect.Type]:
+    """Return the keys that there are below a dotted path such as `registry.tls` or `publish[2]`, with their types."""
+    fields = _struct(inspect.type_info(Config))
+    for step in filter(None, path.split(".")):
+        fields = _struct(fields[step.partition("[")[0]])
+    return fields
+
+
+def _struct(kind: inspect.Type) -> Mapping[str, inspect.Type]:
+    """Return the keys of a section, also of one that may be left out or that stands several times."""
+    match kind:
+        case inspect.StructType():
+            return {field.encode_name: field.type for field in kind.fields}
+        case inspect.VarTupleType():
+            return _struct(kind.item_type)
+        case inspect.UnionType():
+            return next(filter(None, map(_struct, kind.types)), {})
+        case _:
+            return {}
 
 
 def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:

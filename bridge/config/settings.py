@@ -1,0 +1,97 @@
+"""What can be configured: typed, checked, everything with a default."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from bridge.plan import NOT_KEPT, Keep
+from bridge.policy import Rule
+from bridge.units import Address, Bytes, Percent, Seconds
+
+
+class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which podman. Without `socket`: the user's own, or a service that podbridge starts."""
+
+    socket: str | None = None
+    command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("podman",)
+
+
+class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may read what: globs over repository names, where `*` also matches `/`.
+
+    Without `users`, everybody with a name reads everything; with it, only who stands there, only that.
+    Without `anonymous`, nobody reads without a name, but where there is no way to have one everybody does.
+    """
+
+    htpasswd: Path | None = None
+    users: dict[str, tuple[str, ...]] | None = None
+    anonymous: tuple[str, ...] | None = None
+
+
+class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files: the server's certificate with its chain, its key; who signs the ones that clients must have."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the registry listens, and for whom."""
+
+    listen: Address = Address("127.0.0.1:5000")
+    auth: AuthConfig | None = None
+    tls: TlsConfig | None = None
+
+    def __post_init__(self) -> None:
+        auth = self.auth or AuthConfig()
+        certified = self.tls is not None and self.tls.client_ca is not None
+        if auth.users is not None and auth.htpasswd is None and not certified:
+            msg = "auth.users: nobody has a name without auth.htpasswd or tls.client_ca"
+            raise ValueError(msg)
+        if auth.anonymous is not None and auth.htpasswd is None and certified:
+            msg = "auth.anonymous: with tls.client_ca every client has a name"
+            raise ValueError(msg)
+
+    @property
+    def scheme(self) -> str:
+        """Return how the address of the registry begins."""
+        return "http" if self.tls is None else "https"
+
+
+class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `podbridge status` and its like find the service."""
+
+    socket: Path = Path()
+
+
+class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Compressed copies of blobs, for slow wires.
+
+    `space` is what all of them may take on the tree's disk, of which a tenth stays free in any case;
+    0MB makes none. With `loopback` clients on this machine get them too: a proxy in front, for one.
+    """
+
+    space: Bytes = Bytes(20 * 10**9)
+    loopback: bool = False
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration.
+
+    `resync` is the longest time between two full looks; `grace` is how long superseded blobs stay for
+    pulls under way; `keep` is whether a publication outlives its image; `max_withdraw` is the part of
+    all publications beyond which one pass does not withdraw by itself.
+    """
+
+    podman: PodmanConfig = PodmanConfig()
+    tree: Path = Path()
+    registry: RegistryConfig = RegistryConfig()
+    control: ControlConfig = ControlConfig()
+    encodings: EncodingsConfig = EncodingsConfig()
+    publish: tuple[Rule, ...] = ()
+    keep: Keep = NOT_KEPT
+    max_withdraw: Percent = Percent(0.5)
+    resync: Seconds = Seconds(300)
+    grace: Seconds = Seconds(3600)

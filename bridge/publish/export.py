@@ -32,11 +32,16 @@ _LOOK_EVERY = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An image whose blobs are all in the tree. `size` is in bytes, of everything it references."""
+    """An image whose blobs are all in the tree. `size` is in bytes, of everything it references.
+
+    `read` are the bytes of the layers that podman had to read for it, and `seconds` the time that took.
+    """
 
     descriptor: Descriptor
     fidelity: Fidelity
     size: int
+    read: int = 0
+    seconds: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +135,18 @@ class Exporter:
         `podman manifest push --all` reads every layer of every member, and fails where a member has
         lost the name by which it was added.
         """
+        begun, read = time.monotonic(), 0
         content = await raw.index(await self._podman.store(), image.id)
         async with contextlib.AsyncExitStack() as stack:
             for member in lists.members(content, image, store):
                 exported = await stack.enter_async_context(self.export(member.image, store))
+                read += exported.read
                 lists.require_exact(member, exported.descriptor.digest)
             directory = await stack.enter_async_context(self._staged())
             await threads.run(self._adopt_bytes, directory, content)
             index = Descriptor(Manifest.parse(content).media_type, Digest.of(content), len(content))
-            yield Exported(index, Fidelity.EXACT, await threads.run(self._tree.size, index))
+            size = await threads.run(self._tree.size, index)
+            yield Exported(index, Fidelity.EXACT, size, read, time.monotonic() - begun)
 
     @contextlib.asynccontextmanager
     async def _image(self, image: Image) -> AsyncIterator[Exported]:
@@ -212,7 +220,8 @@ class Exporter:
         self._adopt_bytes(job.directory, config)
         self._adopt_bytes(job.directory, content)
         descriptor = Descriptor(Manifest.parse(content).media_type, Digest.of(content), len(content))
-        return Exported(descriptor, fidelity, self._tree.size(descriptor))
+        read = sum(self._tree.paths.blob(digest).stat().st_size for digest in job.missing)
+        return Exported(descriptor, fidelity, self._tree.size(descriptor), read, time.monotonic() - job.started)
 
     def _adopt_bytes(self, directory: Path, content: bytes) -> None:
         disk.write_atomically(directory / "blob", content, directory)

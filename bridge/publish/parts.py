@@ -1,7 +1,8 @@
 """What a reconciler works with, and what it keeps to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from bridge.changes import Changes
 from bridge.conditions import Conditions
 from bridge.podman.client import Podman
 from bridge.policy import Policy
@@ -32,3 +33,4 @@ class Parts:
     policy: Policy
     conditions: Conditions
     bounds: Bounds = Bounds()
+    changes: Changes = field(default_factory=Changes)

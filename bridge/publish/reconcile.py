@@ -1,8 +1,7 @@
 """Reconciling: podman's store is looked at, and the tree is made to show it.
 
-A pass lists the store once, does at once what needs no export, and queues the rest for the workers.
-Both decide from what is, never from what an event said, so any passes in any order end in the same
-tree.
+A pass lists the store once, does at once what needs no export, and leaves the rest to the work. Both
+decide from what is, never from what an event said, so any passes in any order end in the same tree.
 """
 
 import asyncio
@@ -12,14 +11,14 @@ import math
 import time
 
 from bridge.conditions import Kind
-from bridge.errors import BridgeError, ImageUnknownError, PodmanError, TreeError
+from bridge.errors import BridgeError, PodmanError
 from bridge.oci import Reference
-from bridge.plan import Image, Plan, Shown, Source, Target, is_mass_withdrawal, make_plan
+from bridge.plan import Image, Plan, Shown, Target, is_mass_withdrawal, make_plan
 from bridge.policy import Wanted
 from bridge.publish import telling, threads
-from bridge.publish.export import SIDE_BY_SIDE, Exported
 from bridge.publish.failures import Failures, retry_delay, words
 from bridge.publish.parts import Parts
+from bridge.publish.work import Work
 from bridge.publish.writer import TreeWriter
 from bridge.tree.publisher import Swept
 
@@ -34,30 +33,43 @@ LONGEST_BLIND = 30.0
 class Reconciler:
     """Keeps one tree in step with one store.
 
-    `ready` is set when the first pass, exports included, is through; `published` is the writer's. `images`,
-    `wanted`, `queue`, `held_back`, `shown` and `failures` are what the last pass left, for others to read.
+    `ready` is set when the first pass, exports included, is through. `held_back` and `shown` are what the
+    last pass left, for others to read, as are `images`, `wanted`, `queue` and `failures`.
     """
 
     def __init__(self, parts: Parts) -> None:
-        self.failures = Failures()
-        self.images: tuple[Image, ...] = ()
-        self.wanted = Wanted()
-        self.queue: tuple[Target, ...] = ()
         self.held_back: tuple[Reference, ...] = ()
         self.last_look: float | None = None
         self.ready = asyncio.Event()
         self.parts = parts
         self._remember()
-        self._writer = TreeWriter(parts.tree, parts.conditions)
-        self.published = self._writer.published
+        self._writer = TreeWriter(parts)
+        self._work = Work(parts, self._writer, self.poke, self._settle)
         self._poked = asyncio.Event()
-        self._queued = asyncio.Event()
         self._looking = asyncio.Lock()
-        self._busy: set[Source] = set()
         self._failed_looks = 0
         self._failed_withdrawals = 0
         self._listing = 0.0
-        self._left: set[Source] = set()
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """What the last pass found in the store."""
+        return self._work.images
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the rules make of that."""
+        return self._work.wanted
+
+    @property
+    def queue(self) -> tuple[Target, ...]:
+        """What waits for its export, or is under way."""
+        return self._work.queue
+
+    @property
+    def failures(self) -> Failures:
+        """What could not be published."""
+        return self._work.failures
 
     def poke(self, reason: str) -> None:
         """Ask for a pass. Cheap, and safe at any time: pokes during a pass make one more pass."""
@@ -67,8 +79,7 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile for ever: at every poke, at every retry, and after the resync time at the latest."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(SIDE_BY_SIDE):
-                group.create_task(self._work())
+            group.create_task(self._work.run())
             swept = -math.inf
             while True:
                 self._poked.clear()
@@ -82,9 +93,7 @@ class Reconciler:
         """Do one whole pass, exports included. Raises PodmanError where the store cannot be listed."""
         if not await self.look(prune=prune):
             raise PodmanError(self.parts.conditions[Kind.PODMAN_REACHABLE].message)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(SIDE_BY_SIDE):
-                group.create_task(self._drain())
+        await self._work.once()
         await self._sweep_quietly()
 
     async def look(self, *, prune: bool = False) -> bool:
@@ -115,26 +124,8 @@ class Reconciler:
         return True
 
     async def publish(self, target: Target) -> bool:
-        """Export the image of `target` where the tree lacks it, and show it. Return False where that fails.
-
-        A target that no pass wants any more when its export ends is not shown.
-        """
-        try:
-            known = self._writer.known(target)
-            if known is not None:
-                await self._show_wanted(target, known)
-            else:
-                self.parts.exporter.failed = frozenset(failure.target.image.source for failure in self.failures)
-                async with self.parts.exporter.export(target.image, self.images) as exported:
-                    await self._show_wanted(target, exported)
-        except (BridgeError, OSError) as error:
-            await self._explain(target, error)
-            return False
-        finally:
-            self.queue = tuple(item for item in self.queue if item != target)
-            self._remember()
-            self._settle()
-        return True
+        """Export the image of `target` where the tree lacks it, and show it. Return False where that fails."""
+        return await self._work.publish(target)
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Take a reference out of the tree; raise TreeError or OSError where that fails."""
@@ -161,15 +152,13 @@ class Reconciler:
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
 
     async def _apply(self, images: tuple[Image, ...], *, prune: bool) -> None:
-        tree = self.parts.tree
         wanted = self.parts.policy.wanted(images)
-        shown = tree.shown
+        shown = self.parts.tree.shown
         plan = make_plan(wanted.targets, shown, images, time.time())
         telling.warn(self.wanted, wanted)
         changed = images != self.images
-        self.images, self.wanted = images, wanted
+        self._work.take_note(images, wanted)
         self.failures.keep(plan.publish)
-        self._left &= {image.source for image in images}
         queue = []
         for target in plan.publish:
             if self.failures.waits(target) and not (changed and target.image.is_list):
@@ -178,22 +167,13 @@ class Reconciler:
             if known is None:
                 queue.append(target)
             else:
-                await self._quickly(target, known)
+                await self._work.show(target, known)
         for reference in plan.orphan:
-            await self._writer.quietly(tree.orphan, reference, "kept, its image has left the store")
+            await self._writer.orphan_quietly(reference)
         leaving = self._let_through(plan, shown, prune=prune)
-        withdrawn = [await self._writer.quietly(tree.withdraw, reference, "withdrawn") for reference in leaving]
+        withdrawn = [await self._writer.withdraw_quietly(reference) for reference in leaving]
         self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
-        self.queue = tuple(queue)
-        self._remember()
-        self._queued.set()
-
-    async def _quickly(self, target: Target, known: Exported) -> None:
-        try:
-            await self._writer.show(target, known)
-            self.failures.forget(target.reference)
-        except (BridgeError, OSError) as error:
-            await self._explain(target, error)
+        self._work.replace(tuple(queue))
 
     def _let_through(self, plan: Plan, shown: Shown, *, prune: bool) -> tuple[Reference, ...]:
         """Return what a plan withdraws; nothing where that is a mass withdrawal that nobody asked for."""
@@ -204,50 +184,6 @@ class Reconciler:
             telling.mass_withdrawal(plan, shown)
         self.held_back = plan.withdraw
         return ()
-
-    async def _show_wanted(self, target: Target, exported: Exported) -> None:
-        async with self._writer.turn:
-            now = self.wanted.targets.get(target.reference)
-            if target.requested or (now is not None and now.image.source == target.image.source):
-                await self._writer.show(target, exported)
-                self.failures.forget(target.reference)
-
-    async def _explain(self, target: Target, error: Exception) -> None:
-        """Note a failure, unless the image has left the store meanwhile: then the next pass settles it.
-
-        An image that such a pass still lists is one that podman cannot find, and has failed.
-        """
-        try:
-            gone = not await self.parts.podman.exists(target.image)
-        except PodmanError:
-            gone = False
-        if gone and target.image.source not in self._left:
-            self._left.add(target.image.source)
-            log.info("image left the store before it was published image=%s", target.image.id[:12])
-            self.poke("image left the store")
-            return
-        if isinstance(error, OSError | TreeError):
-            self.parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
-        if isinstance(error, ImageUnknownError):
-            error = PodmanError(f"{error}: podman.command and podman.socket look at different stores")
-        failure = self.failures.add(target, error)
-        asyncio.get_running_loop().call_at(failure.due, self.poke, "retry")
-
-    async def _work(self) -> None:
-        """Publish what is queued, for ever. A pass may replace the queue at any time."""
-        while True:
-            await self._queued.wait()
-            self._queued.clear()
-            await self._drain()
-
-    async def _drain(self) -> None:
-        """Publish what is queued, one after the other, and leave alone what another task is at."""
-        while target := next((item for item in self.queue if item.image.source not in self._busy), None):
-            self._busy.add(target.image.source)
-            try:
-                await self.publish(target)
-            finally:
-                self._busy.discard(target.image.source)
 
     async def _wait(self) -> None:
         """Wait for a poke, which a retry is too, or for the time of the next look, then for the ringing to end."""
@@ -263,6 +199,7 @@ class Reconciler:
 
     def _settle(self) -> None:
         """Say whether the tree shows the store now."""
+        self._remember()
         conditions = self.parts.conditions
         if self.last_look is None or self.queue:
             return

@@ -1,41 +1,41 @@
-"""The tree's writing side for tasks: off the event loop, one write at a time."""
+"""The tree's writing side for tasks: off the event loop, one write at a time, each change told."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
 
-from bridge.conditions import Conditions, Kind
+from bridge.changes import Action, Change
+from bridge.conditions import Kind
 from bridge.errors import BridgeError
 from bridge.oci import Reference
 from bridge.plan import Publication, Target
 from bridge.publish import threads
 from bridge.publish.export import Exported
 from bridge.publish.failures import words
-from bridge.tree.publisher import Swept, Tree
+from bridge.publish.parts import Parts
+from bridge.tree.publisher import Swept
 
 log = logging.getLogger(__name__)
 
 
 class TreeWriter:
-    """Writes into one tree. Hold `turn` over what is decided and written as one.
+    """Writes into one tree. Hold `turn` over what is decided and written as one."""
 
-    `published` is set at every publication, and cleared by whoever waits for it.
-    """
-
-    def __init__(self, tree: Tree, conditions: Conditions) -> None:
-        self.tree = tree
+    def __init__(self, parts: Parts) -> None:
         self.turn = asyncio.Lock()
-        self.published = asyncio.Event()
-        self._conditions = conditions
+        self._tree = parts.tree
+        self._conditions = parts.conditions
+        self._changes = parts.changes
 
     def known(self, target: Target) -> Exported | None:
         """Return what the tree holds of the target's image already; None where it has to be exported."""
-        found = self.tree.find(target.image.source)
+        found = self._tree.find(target.image.source)
         return None if found is None else Exported(found.descriptor, found.fidelity, found.size)
 
     async def show(self, target: Target, exported: Exported) -> None:
         """Publish. Raises TreeError or OSError."""
+        previous = self._tree.publication(target.reference)
         publication = Publication(
             reference=target.reference,
             descriptor=exported.descriptor,
@@ -48,30 +48,46 @@ class TreeWriter:
             origins=target.image.digests,
             keep=target.keep,
         )
-        await threads.run(self.tree.publish, publication)
-        self.published.set()
+        await threads.run(self._tree.publish, publication)
         self._conditions.confirm(Kind.TREE_WRITABLE)
         log.info(
-            "published reference=%s digest=%s fidelity=%s image=%s bytes=%d",
+            "published reference=%s digest=%s fidelity=%s image=%s bytes=%d read=%d seconds=%.2f",
             target.reference, exported.descriptor.digest, exported.fidelity, target.image.id[:12], exported.size,
+            exported.read, exported.seconds,
         )  # fmt: skip
+        change = Change(
+            Action.PUBLISHED, target.reference, publication, previous, target.image, exported.seconds, exported.read
+        )
+        self._changes.tell(change)
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Withdraw. Raises TreeError or OSError."""
-        await threads.run(self.tree.withdraw, reference, hold=hold)
+        shown = self._tree.publication(reference)
+        await threads.run(self._tree.withdraw, reference, hold=hold)
         log.info("withdrawn reference=%s held=%s", reference, hold)
+        if shown is not None:
+            self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown))
+
+    async def withdraw_quietly(self, reference: Reference) -> bool:
+        """Withdraw; tell a failure as a condition and return False: the next pass tries again."""
+        shown = self._tree.publication(reference)
+        done = await self._quietly(self._tree.withdraw, reference, "withdrawn")
+        if done:
+            self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown))
+        return done
+
+    async def orphan_quietly(self, reference: Reference) -> bool:
+        """Note that a publication is kept although its image has gone; a failure is told as above."""
+        return await self._quietly(self._tree.orphan, reference, "kept, its image has left the store")
 
     async def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what has been superseded for longer than `grace` seconds. Raises TreeError or OSError."""
-        swept = await threads.run(self.tree.sweep, grace, dry_run=dry_run)
+        swept = await threads.run(self._tree.sweep, grace, dry_run=dry_run)
         if not dry_run and (swept.manifests or swept.blobs):
-            log.info(
-                "swept manifests=%d blobs=%d bytes=%d dry_run=%s", swept.manifests, swept.blobs, swept.freed, dry_run
-            )
+            log.info("swept manifests=%d blobs=%d bytes=%d", swept.manifests, swept.blobs, swept.freed)
         return swept
 
-    async def quietly(self, write: Callable[[Reference], None], reference: Reference, done: str) -> bool:
-        """Write, and log `done`; tell a failure as a condition and return False: the next pass tries again."""
+    async def _quietly(self, write: Callable[[Reference], None], reference: Reference, done: str) -> bool:
         try:
             await threads.run(write, reference)
         except (BridgeError, OSError) as error:

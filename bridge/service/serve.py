@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 
+from bridge.changes import Action, Change
 from bridge.conditions import Conditions, Kind
 from bridge.config import Config
 from bridge.control import server as control
@@ -57,13 +58,20 @@ async def _watching(config: Config, reconciler: Reconciler, facts: Facts) -> Asy
             group.create_task(_poke(doorbell.for_ever(podman, conditions), reconciler, facts)),
             group.create_task(_poke(events.for_ever(podman, conditions), reconciler, facts)),
         ]
+        published = asyncio.Event()
         if config.encodings.space:
-            tasks.append(group.create_task(keep_encoded(config, reconciler.published)))
+            tasks.append(group.create_task(keep_encoded(config, published)))
         try:
-            yield
+            with reconciler.parts.changes.heard_by(lambda change: _ring(change, published)):
+                yield
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def _ring(change: Change, published: asyncio.Event) -> None:
+    if change.action is Action.PUBLISHED:
+        published.set()
 
 
 async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Facts) -> None:

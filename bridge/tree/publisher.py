@@ -101,6 +101,10 @@ class Tree:
         """Everything that is shown now, and what is held."""
         return showing(list(self._indexes.values()))
 
+    def publication(self, reference: Reference) -> Publication | None:
+        """Return what the reference shows; None where that is nothing."""
+        return self._index(reference.repository).publications.get(reference.tag)
+
     def find(self, source: Source) -> Publication | None:
         """Return a publication of the same source, shown or superseded, whose bytes are in the tree."""
         for index in list(self._indexes.values()):

@@ -71,6 +71,7 @@ class Podman:
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self._session: aiohttp.ClientSession | None = None
+        self._store: Store | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket)))
@@ -88,7 +89,15 @@ class Podman:
         return str(answer.get("Version", "unknown"))
 
     async def store(self) -> Store:
-        """Return where podman keeps its images."""
+        """Return where podman keeps its images, as it said when it was asked first, or after it was away.
+
+        `/info` runs `dpkg-query --search` for two programs each time: 0.3 to 0.5 s (4.3.1, Debian 12).
+        """
+        if self._store is None:
+            self._store = await self._ask_store()
+        return self._store
+
+    async def _ask_store(self) -> Store:
         answer = await self._get("/info")
         try:
             store = answer["store"]
@@ -170,9 +179,11 @@ class Podman:
             async with self._session.get(_BASE + path, timeout=timeout) as response:
                 yield response
         except TimeoutError as error:
+            self._store = None
             msg = f"podman did not answer {path} within {timeout.total or timeout.sock_connect:g} s"
             raise UnreachableError(msg) from error
         except (aiohttp.ClientError, OSError) as error:
+            self._store = None
             msg = f"podman does not answer on {self.socket}: {_words(error)}"
             raise UnreachableError(msg) from error
 

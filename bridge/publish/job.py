@@ -78,6 +78,11 @@ class Written:
     saved: bytes | None
     stored: tuple[bytes, ...] = ()
 
+    @property
+    def digest(self) -> Digest | None:
+        """The digest of the manifest that the export made."""
+        return None if self.saved is None else Digest.of(self.saved)
+
 
 class Transport(Protocol):
     """A way to get an image out of podman. Raises ImageUnknownError, PodmanError, ExportError or OSError."""

@@ -9,7 +9,7 @@ from bridge.plan import Image
 from bridge.podman import raw
 from bridge.podman.client import Podman
 from bridge.podman.save import Commands, Output
-from bridge.publish import layout, threads
+from bridge.publish import layout, manifests, threads
 from bridge.publish.job import Job, Written
 from bridge.tree import disk
 
@@ -26,8 +26,26 @@ class Local:
 
     async def write(self, job: Job) -> Written:
         """Have podman write, verify the layers, and find podman's own manifest and config."""
-        sizes = await self._save(job)
-        return await self._originals(job, sizes)
+        if job.inspected.manifest_type == DOCKER_MANIFEST and raw.available():
+            sizes, config = await self._beside(job)
+            written = Written(sizes, config, manifests.docker(config, job.layers(sizes)))
+            return written if written.digest == job.image.digest else await self._stored(job, sizes, config)
+        return await self._originals(job, await self._save(job))
+
+    async def _beside(self, job: Job) -> tuple[dict[Digest, int], bytes]:
+        """Save a docker-format image; its config, which the save rewrites, comes from skopeo meanwhile."""
+        asking = asyncio.create_task(self._config(job))
+        try:
+            return await self._save(job), await asking
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    async def _config(self, job: Job) -> bytes:
+        return await raw.config(await self._podman.store(), job.image.id)
+
+    async def _stored(self, job: Job, sizes: dict[Digest, int], config: bytes) -> Written:
+        return Written(sizes, config, None, await raw.manifests(await self._podman.store(), job.image))
 
     async def index(self, image: Image) -> bytes:
         """Return the index of a manifest list; needs skopeo."""
@@ -55,8 +73,8 @@ class Local:
         """Find podman's own manifest and config; ask no more programs than the image needs.
 
         What the export wrote will do where its manifest has the digest that podman shows: every image
-        built locally in OCI format. It rewrites docker-format configs, drops `subject` and `urls`, and
-        mislabels what was pulled; then skopeo prints the stored bytes (14 ms each). Without skopeo a
+        built locally in OCI format. It drops `subject` and `urls`, and mislabels what was pulled; then
+        skopeo prints the stored bytes (14 ms each). It rewrites docker-format configs; without skopeo a
         docker-format image is written once more in its own format.
         """
         image = job.image
@@ -64,9 +82,7 @@ class Local:
         if image.digest is not None and Digest.of(saved) == image.digest:
             return Written(sizes, config, saved)
         if raw.available():
-            store = await self._podman.store()
-            stored = await raw.manifests(store, image)
-            return Written(sizes, await raw.config(store, image.id), None, stored)
+            return await self._stored(job, sizes, await self._config(job))
         if job.inspected.manifest_type != DOCKER_MANIFEST:
             return Written(sizes, config, saved)
         directory = job.directory / "docker"

@@ -2,30 +2,48 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bridge.cli import options, text
 
+if TYPE_CHECKING:
+    from bridge.oci import Digest
+    from bridge.tree.verify import Fault
+
 
 @click.command("verify")
 @options.settings("tree")
+@click.option("--repair", is_flag=True, help="Take out what is damaged, for the next pass to export anew.")
 @options.as_json
 @click.pass_context
-def verify_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
-    """Hash every blob of the tree again and follow every reference. Exits 1 where something is wrong."""
-    faults = _verify(options.load(context, values).config.tree)
+def verify_command(context: click.Context, /, json_output: bool, repair: bool, **values: Any) -> None:
+    """Hash every blob of the tree again and follow every reference. Exits 1 where something is wrong.
+
+    --repair needs the tree for itself: stop the service first, and start it again after.
+    """
+    tree = options.load(context, values).config.tree
+    faults = _verify(tree)
+    if repair and faults:
+        _repair(tree, [fault.blob for fault in faults if fault.blob is not None])
     if json_output:
-        text.json({"faults": faults})
+        text.json({"faults": [fault.words for fault in faults]})
     else:
         for fault in faults:
-            click.echo(fault)
+            click.echo(fault.words)
         click.echo(f"{text.counted(len(faults), 'fault')} found" if faults else "the tree is whole")
     sys.exit(1 if faults else 0)
 
 
-def _verify(tree: Path) -> list[str]:
+def _repair(root: Path, damaged: "list[Digest]") -> None:
+    from bridge.tree.publisher import Tree
+
+    with Tree(root) as tree:  # opening it mends what lacks a blob
+        tree.discard(damaged)
+
+
+def _verify(tree: Path) -> "list[Fault]":
     from bridge.tree.verify import verify
 
     if not text.is_terminal():

@@ -77,10 +77,11 @@ def read_index(paths: TreePaths, repository: Repository) -> Index:
         raise TreeError(str(error)) from error
 
 
-def closure(paths: TreePaths, descriptor: Descriptor) -> Iterator[Digest]:
+def closure(paths: TreePaths, descriptor: Descriptor, spare: RepositoryPaths | None = None) -> Iterator[Digest]:
     """Yield the digest of a manifest and of everything that it references, each once.
 
-    Raises TreeError where the tree lacks a blob: what is not whole is not shown.
+    Raises TreeError where the tree lacks a blob: what is not whole is not shown. What the repository
+    `spare` still has is linked back into the tree instead.
     """
     seen: set[Digest] = set()
     waiting = [descriptor]
@@ -90,6 +91,8 @@ def closure(paths: TreePaths, descriptor: Descriptor) -> Iterator[Digest]:
             continue
         seen.add(item.digest)
         path = paths.blob(item.digest)
+        if not path.exists() and spare is not None and spare.blob(item.digest).exists():
+            os.link(spare.blob(item.digest), path)
         if not path.exists():
             msg = f"the tree lacks blob {item.digest}"
             raise TreeError(msg)

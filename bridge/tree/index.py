@@ -5,7 +5,7 @@ tag moved or went, and it stays until the grace period ends, for pulls under way
 where each came from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -70,6 +70,12 @@ class Index:
     def sweep(self, before: float) -> Self:
         """Return the index without what was superseded before that time."""
         return self._with(self.publications, tuple(old for old in self.superseded if old.since >= before), self.held)
+
+    def without(self, damaged: Collection[Digest]) -> Self:
+        """Return the index without these manifests, as if they had never been published."""
+        publications = {tag: item for tag, item in self.publications.items() if item.descriptor.digest not in damaged}
+        kept = tuple(old for old in self.superseded if old.publication.descriptor.digest not in damaged)
+        return self._with(publications, kept, self.held)
 
     def _retire(self, tag: Tag, now: float) -> tuple[Superseded, ...]:
         shown = self.publications.get(tag)

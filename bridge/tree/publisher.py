@@ -7,17 +7,17 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from bridge.errors import NotPublishedError, TreeError
+from bridge.errors import InvalidError, NotPublishedError, TreeError
 from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
-from bridge.tree import disk, encodings, views
+from bridge.tree import disk, encodings, linking, views
 from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
@@ -78,6 +78,7 @@ class Tree:
         self._clear()
         for repository in repositories(self.paths):
             self._indexes[repository] = self._read_or_heal(repository)
+            self._mend(repository)
             self._derive(repository)
         self._derive_catalog()
 
@@ -95,6 +96,23 @@ class Tree:
         except TreeError as error:
             log.error("index is damaged, its repository is published anew error=%r", str(error))  # noqa: TRY400
             return Index(repository)
+
+    def _mend(self, repository: Repository) -> None:
+        index = self._index(repository)
+        whole = linking.mend(self.paths, index)
+        if whole != index:
+            self._write(whole)
+
+    def discard(self, digests: Iterable[Digest]) -> None:
+        """Remove blobs whose bytes are damaged, and every manifest that needs one: the next pass exports it anew."""
+        for digest in digests:
+            for repository in self._indexes:
+                self.paths.repository(repository).blob(digest).unlink(missing_ok=True)
+            self.paths.blob(digest).unlink(missing_ok=True)
+        for repository in list(self._indexes):
+            self._mend(repository)
+            self._derive(repository)
+        self._derive_catalog()
 
     @property
     def shown(self) -> Shown:
@@ -148,7 +166,7 @@ class Tree:
         repository = publication.reference.repository
         paths = self.paths.repository(repository)
         disk.sync_directory(self.paths.blobs)
-        self._link(paths, closure(self.paths, publication.descriptor))
+        linking.link(self.paths, paths, closure(self.paths, publication.descriptor))
         if not (paths.layout / "oci-layout").exists():
             disk.write_atomically(paths.layout / "oci-layout", _LAYOUT, self.paths.staging)
         index = self._index(repository).publish(publication, time.time())
@@ -179,14 +197,22 @@ class Tree:
             self._change(index.release(reference.tag))
 
     def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
-        """Remove what was superseded more than `grace` seconds ago, and blobs that nothing links any more."""
+        """Remove what was superseded more than `grace` seconds ago, and blobs that nothing links any more.
+
+        A damaged repository is left alone, and named by a TreeError when all others are swept.
+        """
         before = time.time() - grace
         total = 0
         leaving: Counter[str] = Counter()
+        damaged: list[str] = []
         for repository, index in list(self._indexes.items()):
             kept = index.sweep(before)
             total += len(index.superseded) - len(kept.superseded)
-            links = self._unreferenced(repository, kept)
+            try:
+                links = self._unreferenced(repository, kept)
+            except (TreeError, InvalidError) as error:
+                damaged.append(f"repository {repository}: {error}")
+                continue
             if dry_run:
                 leaving.update(link.name for link in links)
                 continue
@@ -195,6 +221,9 @@ class Tree:
             for link in links:
                 link.unlink(missing_ok=True)
         blobs, freed = self._sweep_blobs(before, None if not dry_run else leaving)
+        if damaged:
+            msg = f"{'; '.join(damaged)}; a restart, or `podbridge verify --repair`, has it published anew"
+            raise TreeError(msg)
         return Swept(total, blobs, freed)
 
     def _index(self, repository: Repository) -> Index:
@@ -226,17 +255,6 @@ class Tree:
         path = self.paths.repository(index.repository).index
         disk.write_atomically(path, index.dump(), self.paths.staging)
         self._indexes[index.repository] = index
-
-    def _link(self, paths: RepositoryPaths, digests: Iterator[Digest]) -> None:
-        changed: set[Path] = set()
-        for digest in digests:
-            link = paths.blob(digest)
-            if not link.exists():
-                disk.make_directory(link.parent)
-                os.link(self.paths.blob(digest), link)
-                changed.add(link.parent)
-        for directory in changed:
-            disk.sync_directory(directory)
 
     def _remove(self, paths: RepositoryPaths) -> None:
         """Remove an empty repository, views and `index.json` first, and the directories above that it leaves empty."""

@@ -1,6 +1,7 @@
 """Checking a tree offline: every byte is hashed again, every reference followed."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import InvalidError, TreeError
@@ -10,20 +11,31 @@ from bridge.tree.contents import check_version, closure, read_index, repositorie
 from bridge.tree.paths import TreePaths
 
 
-def verify(root: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Iterator[str]:
-    """Yield every fault of the tree in words. Reads only; may run beside a publisher.
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong with a tree, in words; `blob` is what has to be exported anew."""
+
+    words: str
+    blob: Digest | None = None
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def verify(root: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Iterator[Fault]:
+    """Yield every fault of the tree. Reads only; may run beside a publisher.
 
     `progress` is told the bytes hashed and the bytes in all. Raises TreeError where `root` is no tree.
     """
     paths = TreePaths(root)
     check_version(paths, new=False)
     yield from _blobs(paths, progress)
-    yield from _encodings(paths)
+    yield from map(Fault, _encodings(paths))
     for repository in repositories(paths):
-        yield from _repository(paths, repository)
+        yield from map(Fault, _repository(paths, repository))
 
 
-def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[str]:
+def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[Fault]:
     files = sorted(paths.blobs / name for name in disk.names(paths.blobs))
     total = sum(path.stat().st_size for path in files if path.exists())
     done = 0
@@ -33,12 +45,20 @@ def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[s
         except FileNotFoundError:
             continue  # swept while this ran
         except OSError as error:
-            yield f"blob {path.name}: {error.strerror}"
+            yield Fault(f"blob {path.name}: {error.strerror}")
             continue
         if digest.hex != path.name:
-            yield f"blob {path.name}: its bytes have digest {digest}"
+            yield Fault(f"blob {path.name}: its bytes have digest {digest}", _named(path))
         done += size
         progress(done, total)
+
+
+def _named(path: Path) -> Digest | None:
+    """Return the digest that a blob's name spells; None for a file that is no blob at all."""
+    try:
+        return Digest.parse(f"sha256:{path.name}")
+    except InvalidError:
+        return None
 
 
 def _encodings(paths: TreePaths) -> Iterator[str]:

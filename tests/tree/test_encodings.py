@@ -187,7 +187,7 @@ def test_verify_finds_an_encoding_that_is_not_its_blob(tree: Tree, spoil: Callab
     assert list(verify(tree.paths.root)) == []
     path = tree.paths.encodings / name
     path.write_bytes(spoil(path.read_bytes()))
-    (fault,) = verify(tree.paths.root)
+    (fault,) = map(str, verify(tree.paths.root))
     assert f"gzip/{name}" in fault
 
 

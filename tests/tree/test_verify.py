@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import TreeError
-from bridge.oci import Digest
+from bridge.oci import Digest, Reference
 from bridge.tree.publisher import Tree
 from bridge.tree.verify import verify
 from tests.tree import making
@@ -33,26 +33,81 @@ def test_a_flipped_byte_is_found(root: Path) -> None:
     content[7] ^= 1
     blob(root).write_bytes(content)
     [fault] = verify(root)
-    assert blob(root).name in fault
+    assert blob(root).name in fault.words
 
 
 def test_a_missing_blob_is_found(root: Path) -> None:
     blob(root).unlink()
-    assert any("lacks blob" in fault for fault in verify(root))
+    assert any("lacks blob" in fault for fault in map(str, verify(root)))
 
 
 def test_a_link_to_other_bytes_is_found(root: Path) -> None:
     link = root / "repositories/app/_oci/blobs/sha256" / blob(root).name
     link.unlink()
     link.write_bytes(b"layer" * 1000)
-    assert any("not the tree's" in fault for fault in verify(root))
+    assert any("not the tree's" in fault for fault in map(str, verify(root)))
 
 
 def test_a_damaged_index_is_found(root: Path) -> None:
     (root / "repositories/app/_oci/index.json").write_text('{"manifests": [3]}')
-    assert any("index.json is damaged" in fault for fault in verify(root))
+    assert any("index.json is damaged" in fault for fault in map(str, verify(root)))
 
 
 def test_a_directory_that_is_no_tree_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TreeError, match="no podbridge tree"):
         list(verify(tmp_path / "nowhere"))
+
+
+def mended(root: Path) -> Tree:
+    """Take out what is damaged, as `verify --repair` does."""
+    damaged = [fault.blob for fault in verify(root) if fault.blob is not None]
+    tree = Tree(root)
+    with tree:
+        tree.discard(damaged)
+    return tree
+
+
+def test_a_publication_with_a_flipped_byte_is_taken_out_for_a_pass_to_publish_anew(root: Path) -> None:
+    blob(root).write_bytes(b"other" * 1000)
+    assert mended(root).shown.publications == {}
+    assert list(verify(root)) == []
+    with Tree(root) as tree:
+        tree.publish(making.publication("app:1", making.image(tree, b"layer" * 1000)))
+    assert list(verify(root)) == []
+
+
+def test_what_shares_no_damaged_blob_stays(root: Path) -> None:
+    with Tree(root) as tree:
+        tree.publish(making.publication("other:1", making.image(tree, b"other layer")))
+        tree.publish(making.publication("app:2", making.image(tree, b"another layer")))
+    blob(root).write_bytes(b"other" * 1000)
+    assert sorted(map(str, mended(root).shown.publications)) == ["app:2", "other:1"]
+    assert list(verify(root)) == []
+
+
+def test_a_publication_that_lost_a_blob_is_taken_out_when_the_tree_is_opened(root: Path) -> None:
+    blob(root).unlink()
+    (root / "repositories/app/_oci/blobs/sha256" / blob(root).name).unlink()
+    with Tree(root) as tree:
+        assert tree.shown.publications == {}
+        assert not (root / "repositories/app/_references/1").exists()
+    assert list(verify(root)) == []
+
+
+@pytest.mark.parametrize("lost", ["blobs/sha256", "repositories/app/_oci/blobs/sha256"])
+def test_a_blob_that_is_lost_in_one_of_two_places_is_linked_again(root: Path, lost: str) -> None:
+    (root / lost / blob(root).name).unlink()
+    with Tree(root) as tree:
+        assert len(tree.shown.publications) == 1
+    assert list(verify(root)) == []
+
+
+def test_a_sweep_goes_on_past_a_damaged_repository_and_names_it(root: Path) -> None:
+    with Tree(root) as tree:
+        tree.publish(making.publication("zoo:1", making.image(tree, b"old")))
+        tree.withdraw(Reference.parse("zoo:1"))
+        blob(root).unlink()
+        with pytest.raises(TreeError, match=r"repository app: the tree lacks blob .*verify --repair"):
+            tree.sweep(-1)
+        assert not (root / "blobs/sha256" / Digest.of(b"old").hex).exists()
+        assert len(tree.shown.publications) == 1

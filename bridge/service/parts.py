@@ -98,8 +98,12 @@ def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Condition
     is_rest = exports_over_rest(config)
     transport = Rest(podman) if is_rest else Local(podman, Commands(config.podman.command))
     exporter = Exporter(podman, transport, tree)
-    bounds = Bounds(config.resync, config.grace, config.max_withdraw)
-    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds))
+    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds(config)))
+
+
+def bounds(config: Config) -> Bounds:
+    """Return what a reconciler keeps to."""
+    return Bounds(config.resync, config.grace, config.max_withdraw)
 
 
 def plan(config: Config, images: Collection[Image], tree: Shown) -> Plan:

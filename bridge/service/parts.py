@@ -10,6 +10,7 @@ from pathlib import Path
 from bridge.conditions import Conditions
 from bridge.config import Config, default_podman_socket, runtime_dir
 from bridge.errors import ConfigError
+from bridge.hooks.calling import Hooks
 from bridge.oci import Digest
 from bridge.plan import Image, Plan, Shown, make_plan
 from bridge.podman.client import Podman
@@ -79,7 +80,8 @@ def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Condition
     """Build the reconciler of a configuration."""
     exporter = Exporter(podman, Commands(config.podman.command), tree)
     bounds = Bounds(config.resync, config.grace, config.max_withdraw)
-    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds))
+    hooks = Hooks(config.hooks.directories)
+    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds, hooks=hooks))
 
 
 def plan(config: Config, images: Collection[Image], tree: Shown) -> Plan:

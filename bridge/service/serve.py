@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from bridge.changes import Action, Change
+from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Conditions, Kind
 from bridge.config import Config
 from bridge.control import server as control
@@ -14,12 +14,16 @@ from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
 from bridge.service import parts
+from bridge.service.afterwards import PATIENCE, hearing
 from bridge.service.encoding import keep_encoded
 from bridge.service.steering import Facts, Steering
 from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
 from bridge.units import Address
+
+_RETURNS = (events.CONNECTED, events.LOST, doorbell.ARMED)
+"""Reasons to look that tell of podman and not of an image."""
 
 
 @contextlib.asynccontextmanager
@@ -44,6 +48,7 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, facts)
             await enter(control.serving(steering, commands))
+            await enter(hearing(reconciler.parts, PATIENCE))
             await enter(_watching(config, reconciler, facts))
             yield steering
 
@@ -55,8 +60,8 @@ async def _watching(config: Config, reconciler: Reconciler, facts: Facts) -> Asy
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(reconciler.run()),
-            group.create_task(_poke(doorbell.for_ever(podman, conditions), reconciler, facts)),
-            group.create_task(_poke(events.for_ever(podman, conditions), reconciler, facts)),
+            group.create_task(_poke(doorbell.for_ever(podman, conditions), Trigger.DOORBELL, reconciler, facts)),
+            group.create_task(_poke(events.for_ever(podman, conditions), Trigger.EVENT, reconciler, facts)),
         ]
         published = asyncio.Event()
         if config.encodings.space:
@@ -74,10 +79,10 @@ def _ring(change: Change, published: asyncio.Event) -> None:
         published.set()
 
 
-async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Facts) -> None:
+async def _poke(reasons: AsyncGenerator[str], trigger: Trigger, reconciler: Reconciler, facts: Facts) -> None:
     async with contextlib.aclosing(reasons):
         async for reason in reasons:
-            reconciler.poke(reason)
+            reconciler.poke(reason, Trigger.RESYNC if reason in _RETURNS else trigger)
             if reason == events.CONNECTED:
                 with contextlib.suppress(PodmanError):
                     facts.podman = await reconciler.parts.podman.version()

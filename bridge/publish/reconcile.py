@@ -78,7 +78,7 @@ class Reconciler:
 
         Of several pokes the first that is more than the time for a pass is what triggered it.
         """
-        log.debug("poked reason=%s", reason)
+        log.debug("poked reason=%s trigger=%s", reason, trigger)
         if self._trigger is Trigger.RESYNC:
             self._trigger = trigger
         self._poked.set()

@@ -50,16 +50,26 @@ class TreeWriter:
             origins=target.image.digests,
             keep=target.keep,
         )
-        await threads.run(self._tree.publish, publication)
-        self._conditions.confirm(Kind.TREE_WRITABLE)
-        log.info(
-            "published reference=%s digest=%s fidelity=%s image=%s bytes=%d read=%d seconds=%.2f",
-            target.reference, exported.descriptor.digest, exported.fidelity, target.image.id[:12], exported.size,
-            exported.read, exported.seconds,
-        )  # fmt: skip
         change = Change(
             Action.PUBLISHED, target.reference, publication, previous, target.image, exported.seconds, exported.read,
             attempts=work.attempt, trigger=work.trigger,
+        )  # fmt: skip
+        try:
+            await threads.run(self._tree.publish, publication)
+        except asyncio.CancelledError:
+            if self._tree.publication(target.reference) is publication:
+                self._say_published(change)  # the write was done: a stop is no reason to keep that to ourselves
+            raise
+        self._say_published(change)
+
+    def _say_published(self, change: Change) -> None:
+        publication = change.publication
+        assert publication is not None  # noqa: S101 - of this action
+        self._conditions.confirm(Kind.TREE_WRITABLE)
+        log.info(
+            "published reference=%s digest=%s fidelity=%s image=%s bytes=%d read=%d seconds=%.2f",
+            publication.reference, publication.descriptor.digest, publication.fidelity,
+            publication.source.image_id[:12], publication.size, change.read, change.seconds,
         )  # fmt: skip
         self._changes.tell(change)
 

@@ -56,7 +56,6 @@ async def test_the_same_image_once_more_is_no_news(world: World, shelf: Shelf) -
         async with world.service():
             made = world.double.build("localhost/app:1")
             await world.shows({"app:1": made.id})
-            await world.settled()
         world.settings["keep"] = "7d"
         async with world.service():
             await world.settled()
@@ -117,7 +116,6 @@ async def test_a_stop_waits_a_moment_and_names_what_is_left(
             await eventually((shelf.directory / "h").exists)
             quick = world.double.build("localhost/quick:1", "q")
             await eventually(lambda: world.shown().get("quick:1") == quick.id)
-            await world.settled()
             begun = time.monotonic()
         assert time.monotonic() - begun < 12
     assert len(shelf.lines("ran")) == 2, "what could be done in a moment was done"

@@ -236,7 +236,9 @@ def entry(content: bytes) -> Iterator[tuple[str, str]]:
 
 def test_60_auto_update_tells_each_host_and_names_those_that_do_not_answer(place: Place) -> None:
     out = place.shelf.directory / "told"
-    stub = place.shelf.write("bin", "ssh", f'#!/bin/sh\nprintf "%s\\n" "$*" >>{out}\ncase $* in *away*) exit 255 ;; esac\n')
+    stub = place.shelf.write(
+        "bin", "ssh", f'#!/bin/sh\nprintf "%s\\n" "$*" >>{out}\ncase $* in *away*) exit 255 ;; esac\n'
+    )
     path = f"{stub.parent}:{os.environ['PATH']}"
     place.enable("60-auto-update", "post-publish", HOSTS="core@one core@away", MATCH="team/*", PATH=path)
     with place.service:

@@ -83,6 +83,11 @@ class Failures:
         failure = self._of(target)
         return failure is not None and failure.due > time.monotonic()
 
+    def denies(self, target: Target) -> bool:
+        """Say whether a hook denied `target`."""
+        failure = self._of(target)
+        return failure is not None and bool(failure.denied_by)
+
     def forget_denials(self) -> None:
         """Have the hooks asked again."""
         self._all = {key: item for key, item in self._all.items() if not item.denied_by}

@@ -168,21 +168,27 @@ class Reconciler:
         changed = images != self.images
         self._work.take_note(images, wanted)
         self.failures.keep(plan.publish)
+        queue = await self._show_known(plan, changed=changed)
+        for reference in plan.orphan:
+            await self._writer.orphan_quietly(reference)
+        leaving = self._let_through(plan, shown, prune=prune)
+        withdrawn = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
+        self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
+        self._work.replace(queue)
+
+    async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
+        """Show what needs no export and no gate, and return the rest that is to be done now."""
         queue = []
         for target in plan.publish:
-            if self.failures.waits(target) and not (changed and target.image.is_list):
+            new_members = changed and target.image.is_list and not self.failures.denies(target)
+            if self.failures.waits(target) and not new_members:
                 continue  # a list may fail for a member that has just come
             known = self._writer.known(target)
             if known is None or self._work.guards(target):
                 queue.append(target)
             else:
                 await self._work.show(target, known)
-        for reference in plan.orphan:
-            await self._writer.orphan_quietly(reference)
-        leaving = self._let_through(plan, shown, prune=prune)
-        withdrawn = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
-        self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
-        self._work.replace(tuple(queue))
+        return tuple(queue)
 
     def _let_through(self, plan: Plan, shown: Shown, *, prune: bool) -> tuple[Reference, ...]:
         """Return what a plan withdraws; nothing where that is a mass withdrawal that nobody asked for."""

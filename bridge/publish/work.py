@@ -112,7 +112,8 @@ class Work:
         if known is not None:
             yield known
             return
-        self._parts.exporter.failed = frozenset(failure.target.image.source for failure in self.failures)
+        failed = (failure.target.image.source for failure in self.failures if not failure.denied_by)
+        self._parts.exporter.failed = frozenset(failed)
         async with self._parts.exporter.export(target.image, self.images) as exported:
             yield exported
 

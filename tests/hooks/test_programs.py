@@ -312,10 +312,3 @@ def test_a_hook_of_python_finds_what_podbridge_has(place: Place) -> None:
     with place.service:
         place.build("localhost/app:1")
         place.shows("app", "1", "localhost/app:1")
-
-
-@pytest.fixture(autouse=True)
-def dbg(place: Place) -> Iterator[None]:
-    yield
-    if place.service.log.exists():
-        print(place.service.said())

@@ -124,14 +124,14 @@ async def _execute(hook: Hook, document: Document) -> tuple[asyncio.SubprocessTr
 
 async def _end(transport: asyncio.SubprocessTransport, program: _Program) -> None:
     """End whatever is left of the group, and hear its last words."""
-    group = transport.get_pid()
     try:
         if not program.ended.done():
-            programs.signal_group(group, signal.SIGTERM)
+            programs.signal_group(transport.get_pid(), signal.SIGTERM)
             await asyncio.wait({program.ended}, timeout=_MOMENT)
-        programs.signal_group(group, signal.SIGKILL)
-        await asyncio.wait({program.ended})
-        await asyncio.wait({program.silent}, timeout=_LAST_WORDS)
     finally:
-        programs.signal_group(group, signal.SIGKILL)
-        transport.close()
+        programs.signal_group(transport.get_pid(), signal.SIGKILL)
+        try:
+            await asyncio.wait({program.ended})
+            await asyncio.wait({program.silent}, timeout=_LAST_WORDS)
+        finally:
+            transport.close()

@@ -85,11 +85,8 @@ class Afterwards:
             await asyncio.wait(tuple(self._running), timeout=patience)
         for lane in self._lanes.values():
             for call in lane:
-                log.warning(
-                    "hooks not run to their end, podbridge stops stage=%s reference=%s",
-                    call.stage,
-                    call.change.reference,
-                )
+                told = call.stage, call.change.reference
+                log.warning("hooks not run to their end, podbridge stops stage=%s reference=%s", *told)
         for task in tuple(self._running):
             task.cancel()
 
@@ -163,12 +160,18 @@ class Afterwards:
 
 @contextlib.asynccontextmanager
 async def hearing(parts: Parts, patience: float | None) -> AsyncIterator[None]:
-    """Have the hooks told of every change while the block runs, and wait `patience` seconds for them at its end."""
+    """Have the hooks told of every change while the block runs, and wait `patience` seconds for them at its end.
+
+    A block that is cancelled waits `PATIENCE` seconds.
+    """
     parts.hooks.look()
     async with asyncio.TaskGroup() as group:
         afterwards = Afterwards(parts, group)
         with parts.changes.heard_by(afterwards.hear):
             try:
                 yield
+            except asyncio.CancelledError:
+                patience = PATIENCE
+                raise
             finally:
                 await afterwards.finish(patience)

@@ -55,6 +55,11 @@ class Place:
         """Build a small image with more options."""
         return self.store.podman("build", "--quiet", "--tag", name, *words, self.store.context(name))
 
+    def list(self, name: str, member: str) -> None:
+        """Make a manifest list of one image."""
+        self.store.podman("manifest", "create", name)
+        self.store.podman("manifest", "add", name, f"containers-storage:{member}")
+
 
 @pytest.fixture
 def place() -> Iterator[Place]:
@@ -251,6 +256,19 @@ def test_60_auto_update_tells_each_host_and_names_those_that_do_not_answer(place
     assert sorted(place.shelf.lines("told")) == told
 
 
+def test_a_denied_list_is_not_asked_about_again_because_another_image_came(place: Place) -> None:
+    asked = place.shelf.directory / "asked"
+    place.shelf.put("pre-publish", "10-no", f'[ "$PODBRIDGE_REPOSITORY" != list ] || {{ echo >>{asked}; exit 1; }}')
+    place.build("localhost/member:1")
+    place.list("localhost/list:1", "localhost/member:1")
+    with place.service:
+        assert [line for line in listed(place) if line.startswith("list:1 ") and "Denied" in line]
+        place.build("localhost/other:1")
+        place.shows("other", "1", "localhost/other:1")
+        place.service.tell("status")
+    assert len(place.shelf.lines("asked")) == 1
+
+
 @contextlib.contextmanager
 def docker_registry(directory: Path) -> Iterator[str]:
     """Run CNCF distribution."""
@@ -276,13 +294,13 @@ def test_90_copy_to_registry_keeps_the_digest(place: Place) -> None:
         upstream = Client(address)
         with place.service:
             place.build("localhost/team/app:1")
-            docker = place.build("localhost/docker:1", "--format=docker")
-            place.store.podman("manifest", "create", "localhost/list:1", f"containers-storage:{docker}")
+            place.build("localhost/docker:1", "--format=docker")
+            place.list("localhost/list:1", "localhost/docker:1")
             for repository in ("team/app", "docker"):
                 digest = place.store.digest(f"localhost/{repository}:1")
                 eventually(lambda name=repository, digest=digest: ours(upstream, name) == digest, 30)  # type: ignore[misc]
-            served = eventually(lambda: place.service.client.digest("list", "1"), 20)
-            eventually(lambda: ours(upstream, "list") == served, 30)
+            eventually(lambda: place.service.client.digest("list", "1"), 20)
+            eventually(lambda: ours(upstream, "list") == place.service.client.digest("list", "1"), 30)
 
 
 ACCEPT = {

@@ -42,7 +42,7 @@ def test_status_says_how_the_service_is(service: Service) -> None:
     )
     text = service.tell("status")
     assert f"http://{service.address}" in text
-    assert "published 2, 0 pending, 0 failed, 0 held" in text
+    assert "published 2, 0 pending, 0 failed, 0 denied, 0 held" in text
     assert "2 images in the store" in text
 
 

@@ -160,7 +160,9 @@ class Work:
         if isinstance(error, OSError | TreeError):
             self._parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
         if isinstance(error, ImageUnknownError):
-            error = PodmanError(f"{error}: podman.command and podman.socket look at different stores")
+            error = PodmanError(
+                f"{error}: podman.command and podman.socket look at different stores; set podman.export: rest"
+            )
         failure = self.failures.add(work.target, error)
         asyncio.get_running_loop().call_at(failure.due, self._poke, "retry", Trigger.RETRY)
         self._tell(Action.FAILED, work, failure)

@@ -15,6 +15,17 @@ class Action(StrEnum):
     PUBLISHED = "published"
     WITHDRAWN = "withdrawn"
     FAILED = "failed"
+    DENIED = "denied"
+
+
+class Trigger(StrEnum):
+    """Why a pass looks at the store."""
+
+    EVENT = "event"  # podman told of a change
+    DOORBELL = "doorbell"  # its list of images was replaced
+    RESYNC = "resync"  # it was time to, or podman was away
+    RETRY = "retry"  # the time of a failed publication has come
+    REQUEST = "request"  # somebody asked for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,7 @@ class Change:
 
     `publication` is what it shows now, and of a withdrawal what it showed last; `previous` is what it
     showed before, None where that was nothing. `image` is the one that was published, or could not be.
-    `message` says why it failed, and `attempts` how often so far.
+    `message` says why it failed or was denied, by `hook`, and `attempts` how often it has been tried so far.
     """
 
     action: Action
@@ -37,6 +48,8 @@ class Change:
     """Bytes of the layers that podman had to read."""
     message: str = ""
     attempts: int = 0
+    hook: str = ""
+    trigger: Trigger = Trigger.RESYNC
 
 
 Listener = Callable[[Change], None]

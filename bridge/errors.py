@@ -7,6 +7,8 @@ BridgeError                 caught by the command line: one line, exit code 1
 │   ├── UnreachableError    nobody answers on podman's socket: try again with backoff
 │   └── ImageUnknownError   the image is not, or no longer, in the store
 ├── ExportError             what podman wrote is not whole, or not what it should be
+├── HookError               a gate asks for a later try, or a hook cannot be used
+│   └── DeniedError         a gate denies a publication
 ├── TreeError               the tree cannot be read or written
 │   ├── LockedError         another publisher works on this tree
 │   └── NotPublishedError   nothing of that name, tag or digest is published
@@ -41,6 +43,18 @@ class ImageUnknownError(PodmanError):
 
 class ExportError(BridgeError):
     """An export is not whole, or not the image that was asked for. Nothing of it was published."""
+
+
+class HookError(BridgeError):
+    """A gate asks for a later try, or a hook is not fit to be run."""
+
+
+class DeniedError(HookError):
+    """A gate denies a publication; `hook` is its name."""
+
+    def __init__(self, hook: str, reason: str) -> None:
+        super().__init__(f"denied by {hook}: {reason}")
+        self.hook = hook
 
 
 class TreeError(BridgeError):

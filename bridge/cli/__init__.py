@@ -22,6 +22,7 @@ _VERBS = {
     "resync": "bridge.cli.ask",
     "verify": "bridge.cli.offline",
     "gc": "bridge.cli.offline",
+    "hooks": "bridge.cli.hooks",
     "config": "bridge.cli.settings",
 }
 

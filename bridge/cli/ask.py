@@ -42,7 +42,9 @@ def _print_status(status: "Status") -> None:
     click.echo(f"  tree      {status.tree}")
     click.echo(f"  registry  http://{status.registry}")
     click.echo(f"  last look {text.ago(status.last_look)}: {text.counted(counts['images'], 'image')} in the store")
-    waiting = f", {counts['pending']} pending, {counts['failed']} failed, {counts['held']} held"
+    waiting = (
+        f", {counts['pending']} pending, {counts['failed']} failed, {counts['denied']} denied, {counts['held']} held"
+    )
     click.echo(f"  published {counts['published']}{waiting}")
     if status.export is not None:
         name = status.export.names[0] if status.export.names else status.export.image[:12]
@@ -60,8 +62,12 @@ def _print_status(status: "Status") -> None:
 
 
 def _print_failure(failure: "PublicationView") -> None:
-    again = max(0, int((failure.retry_at or 0) - time.time()))
-    click.echo(f"\n  {failure.reference} failed {text.counted(failure.attempts, 'time')}, next try in {again} s")
+    if failure.retry_at is None:
+        what = "is denied; asked again when its image or a hook changes, or at `podbridge resync`"
+    else:
+        again = max(0, int(failure.retry_at - time.time()))
+        what = f"failed {text.counted(failure.attempts, 'time')}, next try in {again} s"
+    click.echo(f"\n  {failure.reference} {what}")
     click.echo(f"    {failure.message}")
 
 

@@ -143,6 +143,7 @@ async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
     from bridge.cli import terminal
     from bridge.conditions import Conditions
     from bridge.service import parts
+    from bridge.service.afterwards import hearing
     from bridge.tree.publisher import Tree
 
     parts.require_podman(config)
@@ -150,14 +151,17 @@ async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
     with Tree(config.tree) as tree:
         async with parts.connected(config) as podman:
             reconciler = parts.reconciler(config, podman, tree, Conditions(), parts.policy(config))
-            async with terminal.showing_exports(console, reconciler.parts.exporter.look):
+            watched = terminal.showing_exports(console, reconciler.parts.exporter.look)
+            async with watched, hearing(reconciler.parts, patience=None):
                 await reconciler.once(prune=prune)
     failures = {str(failure.target.reference): failure.message for failure in reconciler.failures}
+    denied = reconciler.failures.denied
     if json_output:
         text.json({"published": sorted(map(str, reconciler.shown.publications)), "failures": failures})
     else:
-        failed = f", {len(failures)} failed" if failures else ""
-        click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{failed}")
+        counts = ((len(failures) - denied, "failed"), (denied, "denied"))
+        more = "".join(f", {count} {what}" for count, what in counts if count)
+        click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{more}")
     return 1 if failures or reconciler.held_back else 0
 
 

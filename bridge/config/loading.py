@@ -16,7 +16,7 @@ import msgspec
 import yaml
 from msgspec import inspect
 
-from bridge.config.places import default_file, runtime_dir, xdg
+from bridge.config.places import default_file, hook_directories, runtime_dir, xdg
 from bridge.config.settings import Config
 from bridge.errors import ConfigError
 from bridge.plan import Keep
@@ -39,7 +39,11 @@ class Loaded:
 def _defaults() -> dict[str, Any]:
     root = os.geteuid() == 0
     tree = Path("/var/lib/podbridge") if root else xdg("XDG_DATA_HOME", ".local/share") / "podbridge"
-    return {"tree": str(tree), "control": {"socket": str(runtime_dir() / "control.sock")}}
+    return {
+        "tree": str(tree),
+        "control": {"socket": str(runtime_dir() / "control.sock")},
+        "hooks": {"directories": [str(path) for path in hook_directories()]},
+    }
 
 
 def load(file: Path | None = None, flags: Mapping[str, str | None] | None = None) -> Loaded:

@@ -11,6 +11,12 @@ def default_file() -> Path:
     return xdg("XDG_CONFIG_HOME", ".config") / "podbridge" / "podbridge.yaml"
 
 
+def hook_directories() -> tuple[Path, ...]:
+    """Return where hooks are looked for: a user's own directory before the machine's and the packages'."""
+    machine = Path("/etc/podbridge/hooks.d"), Path("/usr/lib/podbridge/hooks.d")
+    return machine if os.geteuid() == 0 else (xdg("XDG_CONFIG_HOME", ".config") / "podbridge" / "hooks.d", *machine)
+
+
 def default_podman_socket() -> Path:
     """Return the socket where this user's own podman service listens by default."""
     return _runtime("podman") / "podman.sock"

@@ -95,6 +95,12 @@ class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loopback: bool = False
 
 
+class HooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where hooks are looked for; the first directory wins."""
+
+    directories: tuple[Path, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration.
 
@@ -108,6 +114,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
     encodings: EncodingsConfig = EncodingsConfig()
+    hooks: HooksConfig = HooksConfig()
     publish: tuple[Rule, ...] = ()
     keep: Keep = NOT_KEPT
     max_withdraw: Percent = Percent(0.5)

@@ -25,7 +25,7 @@ class ExportView(msgspec.Struct, rename="camel"):
 
 
 class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
-    """One reference: what it shows, or why it does not. `state` is Published, Pending, Failed or Held.
+    """One reference: what it shows, or why it does not. `state` is Published, Pending, Failed, Denied or Held.
 
     `digest` is the one that is served, `podman_digest` the one that podman shows, `origins` are all that
     podman knows the image by. `fidelity` says how the first relates to the others, `reason` why. `keep`

@@ -45,11 +45,13 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What an export needs to know of an image: its layers' diffIDs in order, and its manifest's type."""
+    """What a listing does not tell of an image: its layers' diffIDs in order, its manifest's type, its platform."""
 
     diff_ids: tuple[Digest, ...]
     manifest_type: str
     digest: Digest | None
+    architecture: str = ""
+    os: str = ""
 
 
 class _Listed(msgspec.Struct, rename="pascal"):
@@ -139,6 +141,8 @@ class Podman:
                 tuple(Digest.parse(layer) for layer in layers),
                 str(answer["ManifestType"]),
                 Digest.parse(digest) if digest else None,
+                str(answer.get("Architecture") or ""),
+                str(answer.get("Os") or ""),
             )
         except (KeyError, TypeError, AttributeError, InvalidError) as error:
             msg = f"podman's description of image {image_id[:12]} is not as expected: {error!r}"

@@ -15,6 +15,8 @@ from bridge.conditions import Conditions, Kind
 from bridge.errors import PodmanError, UnreachableError
 from bridge.podman.client import Podman
 
+ARMED = "doorbell armed"
+"""The reason to look that every new watch begins with."""
 REARM = 10.0
 """Seconds between two attempts to arm it, where the directory is missing or was removed."""
 AWAY = 1.0
@@ -31,7 +33,7 @@ async def one_watch(directory: Path) -> AsyncGenerator[str]:
     """
     with Inotify() as inotify:
         inotify.add_watch(directory, _RINGS | Mask.DELETE_SELF | Mask.MOVE_SELF)
-        yield "doorbell armed"
+        yield ARMED
         async for event in inotify:
             if event.mask & _GONE:
                 return

@@ -1,4 +1,4 @@
-"""Programs that podbridge runs: arguments as lists, a process group of their own, killed whole."""
+"""Running podman and its like to their end: their output, their last words, a limit on standing still."""
 
 import asyncio
 import contextlib
@@ -8,13 +8,8 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
+from bridge import programs
 from bridge.errors import ImageUnknownError, PodmanError
-
-_PRIVATE = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""Variables that speak to podbridge alone: podman would take them for its own."""
-
-_GUARD = ("setpriv", "--pdeathsig", "KILL", "--")
-"""Has a program die with podbridge, also where podbridge is killed: an orphaned save would write on into staging."""
 
 _PATIENCE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -71,16 +66,13 @@ async def _start(command: Sequence[str], environment: Mapping[str, str] | None) 
     if shutil.which(command[0]) is None:
         msg = f"cannot start {command[0]}: {os.strerror(errno.ENOENT)}"
         raise PodmanError(msg)
-    guard = _GUARD if shutil.which(_GUARD[0]) else ()
-    clean = {key: value for key, value in os.environ.items() if key not in _PRIVATE} | dict(environment or {})
     try:
         return await asyncio.create_subprocess_exec(
-            *guard,
-            *command,
+            *programs.guarded(command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=clean,
+            env=programs.inherited() | dict(environment or {}),
             start_new_session=True,
         )
     except OSError as error:
@@ -91,16 +83,11 @@ async def _start(command: Sequence[str], environment: Mapping[str, str] | None) 
 async def stop(process: asyncio.subprocess.Process) -> None:
     """End the process group: SIGTERM, SIGKILL after a while. Returns when it is gone."""
     if process.returncode is None:
-        _signal(process, signal.SIGTERM)
+        programs.signal_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _PATIENCE)
-    _signal(process, signal.SIGKILL)
+    programs.signal_group(process.pid, signal.SIGKILL)
     await process.wait()
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
 
 
 async def _wait(reading: asyncio.Task[tuple[bytes, bytes]], progress: Callable[[], object], stall: float) -> None:

@@ -15,6 +15,7 @@ from bridge.publish import lists, threads
 from bridge.publish.claims import Claims
 from bridge.publish.job import Job, Progress, Transport, Written
 from bridge.publish.manifests import choose
+from bridge.publish.staging import staged
 from bridge.tree import disk
 from bridge.tree.publisher import Tree
 
@@ -78,7 +79,7 @@ class Exporter:
                 exported = await stack.enter_async_context(self.export(member.image, store))
                 read += exported.read
                 lists.require_exact(member, exported.descriptor.digest)
-            directory = await stack.enter_async_context(self._staged())
+            directory = await stack.enter_async_context(staged(self._tree))
             await threads.run(self._adopt_bytes, directory, content)
             index = Descriptor(Manifest.parse(content).media_type, Digest.of(content), len(content))
             size = await threads.run(self._tree.size, index)
@@ -87,7 +88,7 @@ class Exporter:
     @contextlib.asynccontextmanager
     async def _image(self, image: Image) -> AsyncIterator[Exported]:
         inspected = await self._podman.inspect(image.id)
-        async with self._staged() as directory:
+        async with staged(self._tree) as directory:
             async with self._claims.claim(lambda: self._missing(inspected), alone=image.source in self.failed):
                 job = await threads.run(self._prepare, image, inspected, directory)
                 self._jobs.append(job)
@@ -99,15 +100,6 @@ class Exporter:
 
     def _missing(self, inspected: Inspected) -> frozenset[Digest]:
         return frozenset(digest for digest in inspected.diff_ids if not self._tree.has(digest))
-
-    @contextlib.asynccontextmanager
-    async def _staged(self) -> AsyncIterator[Path]:
-        stage = self._tree.stage()
-        directory = stage.__enter__()  # one mkdir, here: a thread's result could be lost to a cancellation
-        try:
-            yield directory
-        finally:
-            await threads.run(stage.__exit__, None, None, None)
 
     def _prepare(self, image: Image, inspected: Inspected, directory: Path) -> Job:
         missing = self._missing(inspected)

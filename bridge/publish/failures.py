@@ -1,11 +1,13 @@
 """What could not be published, why, and when it is tried again."""
 
 import logging
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from bridge.errors import DeniedError
 from bridge.oci import Reference
 from bridge.plan import Target
 
@@ -21,17 +23,21 @@ _STAGING = re.compile(r"/\S*?/staging/[^/\s]+(/scratch/\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a target is not published. `retry_at` is in seconds since the epoch, `due` on the monotonic clock."""
+    """Why a target is not published. `retry_at` is in seconds since the epoch, `due` on the monotonic clock.
+
+    What a hook denied has no next try, and `denied_by` is the hook's name.
+    """
 
     target: Target
     message: str
     attempts: int
-    retry_at: float
+    retry_at: float | None
     due: float
+    denied_by: str = ""
 
 
 class Failures:
-    """The failures of now. One that repeats with the same words is logged once."""
+    """The failures and denials of now. One that repeats with the same words is logged once."""
 
     def __init__(self) -> None:
         self._all: dict[Reference, Failure] = {}
@@ -44,13 +50,12 @@ class Failures:
 
     def add(self, target: Target, error: Exception) -> Failure:
         """Note that `target` failed, and say when it is tried again."""
-        old = self._all.get(target.reference)
-        same = old is not None and old.target.image.source == target.image.source
-        attempts = old.attempts + 1 if old is not None and same else 1
+        old = self._of(target)
+        attempts = self.attempts(target) + 1
         delay = retry_delay(attempts)
         failure = Failure(target, words(error), attempts, time.time() + delay, time.monotonic() + delay)
         self._all[target.reference] = failure
-        level = logging.DEBUG if old is not None and same and old.message == failure.message else logging.WARNING
+        level = logging.DEBUG if old is not None and old.message == failure.message else logging.WARNING
         log.log(
             level,
             "publication failed, will try again reference=%s image=%s retry_seconds=%.0f error=%r",
@@ -58,18 +63,50 @@ class Failures:
         )  # fmt: skip
         return failure
 
+    def deny(self, target: Target, error: DeniedError) -> Failure:
+        """Note that a hook denied `target`: it is not tried again by itself."""
+        failure = Failure(target, words(error), self.attempts(target) + 1, None, math.inf, error.hook)
+        self._all[target.reference] = failure
+        log.warning(
+            "publication denied reference=%s image=%s hook=%s reason=%r",
+            target.reference, target.image.id[:12], error.hook, failure.message,
+        )  # fmt: skip
+        return failure
+
+    def attempts(self, target: Target) -> int:
+        """Return how often `target` has failed."""
+        failure = self._of(target)
+        return 0 if failure is None else failure.attempts
+
     def waits(self, target: Target) -> bool:
         """Say whether `target` failed and its time has not come yet."""
+        failure = self._of(target)
+        return failure is not None and failure.due > time.monotonic()
+
+    def denies(self, target: Target) -> bool:
+        """Say whether a hook denied `target`."""
+        failure = self._of(target)
+        return failure is not None and bool(failure.denied_by)
+
+    def forget_denials(self) -> None:
+        """Have the hooks asked again."""
+        self._all = {key: item for key, item in self._all.items() if not item.denied_by}
+
+    @property
+    def denied(self) -> int:
+        """How many of them are denials."""
+        return sum(bool(failure.denied_by) for failure in self)
+
+    def _of(self, target: Target) -> Failure | None:
         failure = self._all.get(target.reference)
-        same = failure is not None and failure.target.image.source == target.image.source
-        return failure is not None and same and failure.due > time.monotonic()
+        return failure if failure is not None and failure.target.image.source == target.image.source else None
 
     def forget(self, reference: Reference) -> None:
         """Drop the failure of a reference that was published, or that is to be tried at once."""
         self._all.pop(reference, None)
 
     def clear(self) -> None:
-        """Have everything tried at once."""
+        """Have everything tried at once, and the hooks asked again."""
         self._all.clear()
 
     def keep(self, targets: Iterable[Target]) -> None:

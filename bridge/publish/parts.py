@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from bridge.changes import Changes
 from bridge.conditions import Conditions
+from bridge.hooks.calling import Hooks
 from bridge.podman.client import Podman
 from bridge.policy import Policy
 from bridge.publish.export import Exporter
@@ -34,3 +35,4 @@ class Parts:
     conditions: Conditions
     bounds: Bounds = Bounds()
     changes: Changes = field(default_factory=Changes)
+    hooks: Hooks = field(default_factory=Hooks)

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 
+from bridge.changes import Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError, PodmanError
 from bridge.oci import Reference
@@ -47,6 +48,7 @@ class Reconciler:
         self._writer = TreeWriter(parts)
         self._work = Work(parts, self._writer, self.poke, self._settle)
         self._poked = asyncio.Event()
+        self._trigger = Trigger.RESYNC
         self._looking = asyncio.Lock()
         self._failed_looks = 0
         self._failed_withdrawals = 0
@@ -72,9 +74,14 @@ class Reconciler:
         """What could not be published."""
         return self._work.failures
 
-    def poke(self, reason: str) -> None:
-        """Ask for a pass. Cheap, and safe at any time: pokes during a pass make one more pass."""
-        log.debug("poked reason=%s", reason)
+    def poke(self, reason: str, trigger: Trigger = Trigger.RESYNC) -> None:
+        """Ask for a pass. Cheap, and safe at any time: pokes during a pass make one more pass.
+
+        Of several pokes the first that is more than the time for a pass is what triggered it.
+        """
+        log.debug("poked reason=%s trigger=%s", reason, trigger)
+        if self._trigger is Trigger.RESYNC:
+            self._trigger = trigger
         self._poked.set()
 
     def follow(self, policy: Policy, bounds: Bounds) -> None:
@@ -89,7 +96,8 @@ class Reconciler:
             swept = -math.inf
             while True:
                 self._poked.clear()
-                await self.look()
+                trigger, self._trigger = self._trigger, Trigger.RESYNC
+                await self.look(trigger)
                 if time.monotonic() - swept > self.parts.bounds.resync:
                     await self._sweep_quietly()
                     swept = time.monotonic()
@@ -97,21 +105,21 @@ class Reconciler:
 
     async def once(self, *, prune: bool = False) -> None:
         """Do one whole pass, exports included. Raises PodmanError where the store cannot be listed."""
-        if not await self.look(prune=prune):
+        if not await self.look(Trigger.REQUEST, prune=prune):
             raise PodmanError(self.parts.conditions[Kind.PODMAN_REACHABLE].message)
         await self._work.once()
         await self._sweep_quietly()
 
-    async def look(self, *, prune: bool = False) -> bool:
+    async def look(self, trigger: Trigger = Trigger.REQUEST, *, prune: bool = False) -> bool:
         """List the store and act on the difference. Return False, and change nothing, where that fails.
 
         With `prune` also a mass withdrawal is let through. Two looks never overlap: a second caller
         waits for the first.
         """
         async with self._looking:
-            return await self._look(prune=prune)
+            return await self._look(trigger, prune=prune)
 
-    async def _look(self, *, prune: bool) -> bool:
+    async def _look(self, trigger: Trigger, *, prune: bool) -> bool:
         begun = time.monotonic()
         conditions = self.parts.conditions
         try:
@@ -123,6 +131,7 @@ class Reconciler:
         self._failed_looks = 0
         self._listing = time.monotonic() - begun
         conditions.confirm(Kind.PODMAN_REACHABLE)
+        self._work.trigger = trigger
         async with self._writer.turn:
             await self._apply(images, prune=prune)
         self.last_look = time.time()
@@ -130,8 +139,8 @@ class Reconciler:
         return True
 
     async def publish(self, target: Target) -> bool:
-        """Export the image of `target` where the tree lacks it, and show it. Return False where that fails."""
-        return await self._work.publish(target)
+        """Publish what somebody asked for. Return False where that fails, or a gate denies it."""
+        return await self._work.publish(target, Trigger.REQUEST)
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Take a reference out of the tree; raise TreeError or OSError where that fails."""
@@ -165,21 +174,27 @@ class Reconciler:
         changed = images != self.images
         self._work.take_note(images, wanted)
         self.failures.keep(plan.publish)
-        queue = []
-        for target in plan.publish:
-            if self.failures.waits(target) and not (changed and target.image.is_list):
-                continue  # a list may fail for a member that has just come
-            known = self._writer.known(target)
-            if known is None:
-                queue.append(target)
-            else:
-                await self._work.show(target, known)
+        queue = await self._show_known(plan, changed=changed)
         for reference in plan.orphan:
             await self._writer.orphan_quietly(reference)
         leaving = self._let_through(plan, shown, prune=prune)
-        withdrawn = [await self._writer.withdraw_quietly(reference) for reference in leaving]
+        withdrawn = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
         self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
-        self._work.replace(tuple(queue))
+        self._work.replace(queue)
+
+    async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
+        """Show what needs no export and no gate, and return the rest that is to be done now."""
+        queue = []
+        for target in plan.publish:
+            new_members = changed and target.image.is_list and not self.failures.denies(target)
+            if self.failures.waits(target) and not new_members:
+                continue  # a list may fail for a member that has just come
+            known = self._writer.known(target)
+            if known is None or self._work.guards(target):
+                queue.append(target)
+            else:
+                await self._work.show(target, known)
+        return tuple(queue)
 
     def _let_through(self, plan: Plan, shown: Shown, *, prune: bool) -> tuple[Reference, ...]:
         """Return what a plan withdraws; nothing where that is a mass withdrawal that nobody asked for."""
@@ -212,10 +227,11 @@ class Reconciler:
         if self.held_back:
             message = f"{len(self.held_back)} withdrawals are held back; `podbridge resync --prune` lets them through"
             conditions.deny(Kind.SYNCED, "MassWithdrawal", message)
-        elif failing := len(self.failures):
+        elif failing := len(self.failures) - self.failures.denied:
             conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published")
         else:
-            conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published")
+            denied = f", {self.failures.denied} denied" if self.failures.denied else ""
+            conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published{denied}")
         conditions.confirm(Kind.READY)
         self.ready.set()
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from bridge.changes import Action, Change
+from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError
 from bridge.oci import Reference
@@ -13,6 +13,7 @@ from bridge.plan import Publication, Target
 from bridge.publish import threads
 from bridge.publish.export import Exported
 from bridge.publish.failures import words
+from bridge.publish.gates import Try
 from bridge.publish.parts import Parts
 from bridge.tree.publisher import Swept
 
@@ -33,8 +34,9 @@ class TreeWriter:
         found = self._tree.find(target.image.source)
         return None if found is None else Exported(found.descriptor, found.fidelity, found.size)
 
-    async def show(self, target: Target, exported: Exported) -> None:
+    async def show(self, work: Try, exported: Exported) -> None:
         """Publish. Raises TreeError or OSError."""
+        target = work.target
         previous = self._tree.publication(target.reference)
         publication = Publication(
             reference=target.reference,
@@ -48,32 +50,43 @@ class TreeWriter:
             origins=target.image.digests,
             keep=target.keep,
         )
-        await threads.run(self._tree.publish, publication)
+        change = Change(
+            Action.PUBLISHED, target.reference, publication, previous, target.image, exported.seconds, exported.read,
+            attempts=work.attempt, trigger=work.trigger,
+        )  # fmt: skip
+        try:
+            await threads.run(self._tree.publish, publication)
+        except asyncio.CancelledError:
+            if self._tree.publication(target.reference) is publication:
+                self._say_published(change)  # the write was done: a stop is no reason to keep that to ourselves
+            raise
+        self._say_published(change)
+
+    def _say_published(self, change: Change) -> None:
+        publication = change.publication
+        assert publication is not None  # noqa: S101 - of this action
         self._conditions.confirm(Kind.TREE_WRITABLE)
         log.info(
             "published reference=%s digest=%s fidelity=%s image=%s bytes=%d read=%d seconds=%.2f",
-            target.reference, exported.descriptor.digest, exported.fidelity, target.image.id[:12], exported.size,
-            exported.read, exported.seconds,
+            publication.reference, publication.descriptor.digest, publication.fidelity,
+            publication.source.image_id[:12], publication.size, change.read, change.seconds,
         )  # fmt: skip
-        change = Change(
-            Action.PUBLISHED, target.reference, publication, previous, target.image, exported.seconds, exported.read
-        )
         self._changes.tell(change)
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
-        """Withdraw. Raises TreeError or OSError."""
+        """Withdraw, because somebody asked for it. Raises TreeError or OSError."""
         shown = self._tree.publication(reference)
         await threads.run(self._tree.withdraw, reference, hold=hold)
         log.info("withdrawn reference=%s held=%s", reference, hold)
         if shown is not None:
-            self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown))
+            self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=Trigger.REQUEST))
 
-    async def withdraw_quietly(self, reference: Reference) -> bool:
+    async def withdraw_quietly(self, reference: Reference, trigger: Trigger) -> bool:
         """Withdraw; tell a failure as a condition and return False: the next pass tries again."""
         shown = self._tree.publication(reference)
         done = await self._quietly(self._tree.withdraw, reference, "withdrawn")
         if done:
-            self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown))
+            self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=trigger))
         return done
 
     async def orphan_quietly(self, reference: Reference) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from bridge.conditions import Conditions
 from bridge.config import Config, Export, default_podman_socket, runtime_dir
 from bridge.errors import ConfigError
+from bridge.hooks.calling import Hooks
 from bridge.oci import Digest
 from bridge.plan import Image, Plan, Shown, make_plan
 from bridge.podman.client import Podman
@@ -98,7 +99,8 @@ def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Condition
     is_rest = exports_over_rest(config)
     transport = Rest(podman) if is_rest else Local(podman, Commands(config.podman.command))
     exporter = Exporter(podman, transport, tree)
-    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds(config)))
+    hooks = Hooks(config.hooks.directories)
+    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds(config), hooks=hooks))
 
 
 def bounds(config: Config) -> Bounds:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from bridge.changes import Action, Change
+from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Conditions, Kind
 from bridge.config import Config
 from bridge.control import server as control
@@ -15,6 +15,7 @@ from bridge.registry import server as registry
 from bridge.registry import workers
 from bridge.registry.workers import Workers
 from bridge.service import parts
+from bridge.service.afterwards import PATIENCE, hearing
 from bridge.service.encoding import keep_encoded
 from bridge.service.settings import Settings
 from bridge.service.steering import Facts, Steering
@@ -23,6 +24,9 @@ from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
 from bridge.units import Address
+
+_RETURNS = (events.CONNECTED, events.LOST, doorbell.ARMED)
+"""Reasons to look that tell of podman and not of an image."""
 
 
 @contextlib.asynccontextmanager
@@ -48,6 +52,7 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, facts, pulls)
             await enter(control.serving(steering, commands))
+            await enter(hearing(reconciler.parts, PATIENCE))
             await enter(_watching(settings, reconciler, facts))
             yield steering
 
@@ -65,8 +70,8 @@ async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) ->
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(reconciler.run()),
-            group.create_task(_poke(doorbell.for_ever(podman, conditions), reconciler, facts)),
-            group.create_task(_poke(events.for_ever(podman, conditions), reconciler, facts)),
+            group.create_task(_poke(doorbell.for_ever(podman, conditions), Trigger.DOORBELL, reconciler, facts)),
+            group.create_task(_poke(events.for_ever(podman, conditions), Trigger.EVENT, reconciler, facts)),
             group.create_task(keep_encoded(settings, published)),
         ]
         try:
@@ -83,10 +88,10 @@ def _ring(change: Change, published: asyncio.Event) -> None:
         published.set()
 
 
-async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Facts) -> None:
+async def _poke(reasons: AsyncGenerator[str], trigger: Trigger, reconciler: Reconciler, facts: Facts) -> None:
     async with contextlib.aclosing(reasons):
         async for reason in reasons:
-            reconciler.poke(reason)
+            reconciler.poke(reason, Trigger.RESYNC if reason in _RETURNS else trigger)
             if reason == events.CONNECTED:
                 with contextlib.suppress(PodmanError):
                     facts.podman = await reconciler.parts.podman.version()

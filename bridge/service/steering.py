@@ -39,7 +39,7 @@ class Steering:
         """Say how the service is."""
         reconciler, parts = self.reconciler, self.reconciler.parts
         export = parts.exporter.look()
-        failures = [views.failed(failure) for failure in reconciler.failures]
+        failures = [views.failed(failure, reconciler.shown) for failure in reconciler.failures]
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -53,7 +53,8 @@ class Steering:
                 "images": len(reconciler.images),
                 "published": len(reconciler.shown.publications),
                 "pending": len(reconciler.queue),
-                "failed": len(failures),
+                "failed": len(failures) - reconciler.failures.denied,
+                "denied": reconciler.failures.denied,
                 "held": len(reconciler.shown.held),
                 "heldBack": len(reconciler.held_back),
             },
@@ -68,7 +69,7 @@ class Steering:
         shown = {reference: views.held(reference) for reference in reconciler.shown.held}
         shown |= {reference: views.published(item) for reference, item in reconciler.shown.publications.items()}
         shown |= {target.reference: views.pending(target) for target in reconciler.queue}
-        shown |= {failure.target.reference: views.failed(failure) for failure in reconciler.failures}
+        shown |= {item.target.reference: views.failed(item, reconciler.shown) for item in reconciler.failures}
         return [shown[reference] for reference in sorted(shown)]
 
     async def publish(self, image: str, reference: Reference | None) -> list[PublicationView]:

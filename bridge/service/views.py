@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from bridge.conditions import Condition
 from bridge.control.schema import ConditionView, ExportView, PublicationView
 from bridge.oci import Reference
-from bridge.plan import Publication, Target
+from bridge.plan import Publication, Shown, Target
 from bridge.publish.failures import Failure
 from bridge.publish.job import Progress
 
@@ -51,10 +51,13 @@ def pending(target: Target) -> PublicationView:
     return _target(target, "Pending")
 
 
-def failed(failure: Failure) -> PublicationView:
-    """Show what could not be published."""
-    view = _target(failure.target, "Failed")
+def failed(failure: Failure, shown: Shown) -> PublicationView:
+    """Show what could not be published, or was denied; what its reference showed before stays, and is told."""
+    view = _target(failure.target, "Denied" if failure.denied_by else "Failed")
     view.message, view.attempts, view.retry_at = failure.message, failure.attempts, failure.retry_at
+    old = shown.publications.get(failure.target.reference)
+    if old is not None:
+        view.message += f"; what it showed before stays, image {old.source.image_id[:12]}"
     return view
 
 

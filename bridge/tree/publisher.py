@@ -20,12 +20,11 @@ from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk, encodings, linking, views
 from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
 from bridge.tree.index import Index
+from bridge.tree.layouts import LAYOUT
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
 
 log = logging.getLogger(__name__)
-
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +167,7 @@ class Tree:
         disk.sync_directory(self.paths.blobs)
         linking.link(self.paths, paths, closure(self.paths, publication.descriptor))
         if not (paths.layout / "oci-layout").exists():
-            disk.write_atomically(paths.layout / "oci-layout", _LAYOUT, self.paths.staging)
+            disk.write_atomically(paths.layout / "oci-layout", LAYOUT, self.paths.staging)
         index = self._index(repository).publish(publication, time.time())
         self._write(index)
         self._derive(repository)

@@ -25,7 +25,15 @@ def complaint(service: Service, *words: str) -> str:
 
 def test_status_says_how_the_service_is(service: Service) -> None:
     status = told(service, "status")
-    assert status["counts"] == {"images": 2, "published": 2, "pending": 0, "failed": 0, "held": 0, "heldBack": 0}
+    assert status["counts"] == {
+        "images": 2,
+        "published": 2,
+        "pending": 0,
+        "failed": 0,
+        "denied": 0,
+        "held": 0,
+        "heldBack": 0,
+    }
     assert (status["tree"], status["registry"]) == (str(service.tree), service.address)
     assert service.process is not None
     assert status["pid"] == service.process.pid
@@ -34,7 +42,7 @@ def test_status_says_how_the_service_is(service: Service) -> None:
     )
     text = service.tell("status")
     assert f"http://{service.address}" in text
-    assert "published 2, 0 pending, 0 failed, 0 held" in text
+    assert "published 2, 0 pending, 0 failed, 0 denied, 0 held" in text
     assert "2 images in the store" in text
 
 

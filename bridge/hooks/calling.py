@@ -1,0 +1,91 @@
+"""The hooks of one service: those of a stage are called in order, and what is refused is logged once."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bridge.errors import DeniedError, HookError
+from bridge.hooks.document import Document
+from bridge.hooks.finding import GATES, Hook, Stage, State, find
+from bridge.hooks.running import Outcome, run
+
+log = logging.getLogger(__name__)
+
+GATE_LIMIT = 10.0
+"""Seconds that one hook of a gate may take."""
+LIMIT = 60.0
+"""The same of any other."""
+
+_ALLOW, _DENY, _LATER = 0, 1, 75
+"""Exit codes of a gate: 75 is EX_TEMPFAIL of sysexits.h."""
+
+
+class Hooks:
+    """The hooks below some directories, the first of which wins."""
+
+    def __init__(self, directories: Sequence[Path] = ()) -> None:
+        self._directories = tuple(directories)
+        self._told: set[tuple[Path, str]] = set()
+
+    def of(self, stage: Stage) -> tuple[Hook, ...]:
+        """Find what a stage runs now, in order."""
+        found = tuple(find(stage, self._directories))
+        for hook in found:
+            if hook.state is State.REFUSED and (hook.path, hook.reason) not in self._told:
+                self._told.add((hook.path, hook.reason))
+                log.error("hook refused, it is not run path=%s reason=%r", hook.path, hook.reason)
+        return tuple(hook for hook in found if hook.state is State.ACTIVE)
+
+    def look(self) -> tuple[Hook, ...]:
+        """Find what all stages run now, so that the log names what is refused."""
+        return tuple(hook for stage in Stage for hook in self.of(stage))
+
+    def gates(self) -> tuple[Hook, ...]:
+        """Find the gates; two answers differ where a hook came or went, or it or its settings were changed."""
+        return tuple(hook for stage in GATES for hook in self.of(stage))
+
+    async def ask(self, document: Document) -> None:
+        """Ask the gates of the document's stage, one after the other. Return where all allow it.
+
+        Raises DeniedError for the first that does not, HookError for the first that asks for a later try.
+        """
+        for hook in self.of(Stage(document.stage)):
+            try:
+                outcome = await run(hook, document, GATE_LIMIT)
+            except OSError as error:
+                raise DeniedError(hook.name, f"it cannot be started: {error.strerror}") from error
+            if outcome is not None and outcome.code != _ALLOW:
+                raise _refusal(hook, outcome)
+
+    async def tell(self, document: Document) -> None:
+        """Call the hooks of the document's stage, one after the other. What fails is logged and stops no other."""
+        for hook in self.of(Stage(document.stage)):
+            begun = time.monotonic()
+            try:
+                outcome = await run(hook, document, LIMIT)
+            except OSError as error:
+                outcome = Outcome(None, f"it cannot be started: {error.strerror}")
+            if outcome is None:
+                continue
+            words = (hook.name, document.stage, document.reference, time.monotonic() - begun)
+            if outcome.code == 0:
+                log.info("hook ran hook=%s stage=%s reference=%s seconds=%.2f", *words)
+                continue
+            how = _how(outcome, LIMIT) + (f": {outcome.last_line}" if outcome.last_line else "")
+            log.warning("hook failed hook=%s stage=%s reference=%s seconds=%.2f error=%r", *words, how)
+
+
+def _refusal(hook: Hook, outcome: Outcome) -> HookError:
+    said = outcome.first_line
+    if outcome.code == _DENY:
+        return DeniedError(hook.name, said or "it gave no reason")
+    if outcome.code == _LATER:
+        return HookError(f"hook {hook.name} asks for a later try: {said or 'it gave no reason'}")
+    return DeniedError(hook.name, _how(outcome, GATE_LIMIT) + (f": {said}" if said else ""))
+
+
+def _how(outcome: Outcome, limit: float) -> str:
+    if outcome.code is None:
+        return f"it did not end within {limit:g} s and was killed"
+    return f"a signal ended it: {-outcome.code}" if outcome.code < 0 else f"exit code {outcome.code}"

@@ -1,0 +1,53 @@
+"""Programs that podbridge runs: a process group of their own, killed whole, and never left behind.
+
+What is true of podman and of hooks alike. It lies below both, because neither room may import the other.
+"""
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+
+_PRIVATE = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""Variables that speak to podbridge alone: a program would take them for its own."""
+
+_GUARD = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Has a program die with podbridge, also where podbridge is killed."""
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """Return the words that run `command` so that it dies with the thread that starts it: start it on the main thread.
+
+    Where util-linux is missing it is run as it is.
+    """
+    return [*(_GUARD if shutil.which(_GUARD[0]) else ()), *command]
+
+
+def bound(command: Sequence[str]) -> tuple[list[str], int]:
+    """Return the words that run `command` so that its whole group dies with podbridge, and a descriptor to pass on.
+
+    What a program has started does not die with it, so one process of its group waits for the end of a
+    pipe that podbridge holds open, and then kills the group. The words are the arguments of a fixed script.
+    """
+    end = _lifeline()
+    watch = '(read _ <"/dev/fd/$0"; kill -KILL 0) </dev/null >/dev/null 2>&1 &'
+    return ["/bin/sh", "-c", f'{watch} exec "$@"', str(end), *command], end
+
+
+@functools.cache
+def _lifeline() -> int:
+    """Return the reading end of a pipe whose other end nobody closes but the kernel, when podbridge is gone."""
+    return os.pipe()[0]
+
+
+def inherited() -> dict[str, str]:
+    """Return podbridge's environment without what is meant for podbridge alone."""
+    return {key: value for key, value in os.environ.items() if key not in _PRIVATE}
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to every process of a group, as far as some are left and ours to end."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bridge.oci import OCI_CONFIG
 from bridge.tree.encodings import encode
-from tests.registry.support4 import Shelf, manifest
+from tests.registry.trees import Shelf, manifest
 
 from .machine import facts
 from .report import say, say_facts, say_table, write
@@ -200,7 +200,7 @@ def main() -> int:
     if os.geteuid() or missing:
         say(f"left out: {' '.join(missing) or 'root'} is missing, and network namespaces need it")
         return 0
-    size = (10 if arguments.quick else 300) * MB
+    size = (10 if arguments.quick else 100) * MB
     with scratch(Path("/var/tmp")) as directory, linked() as link:
         machine = facts(directory)
         say_facts(machine)

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.registry.support4 import Shelf
+from tests.registry.trees import Shelf
 from tests.registry.webservers import NGINX, free_address, nginx
 
 from .report import say_missed

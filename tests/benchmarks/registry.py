@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from bridge.oci import Digest
-from tests.registry.support4 import Shelf
+from tests.registry.trees import Shelf
 from tests.registry.webservers import NGINX
 
 from . import loads, servers

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.registry.webservers import NGINX
+from tests.registry.webservers import NGINX, configured
 
 from .loads import Target
 from .service import free_port, running, wait_for_port
@@ -16,25 +16,10 @@ from .store import run
 PINNED = ("taskset", "-c", "0")
 
 _NGINX = """\
-daemon off;
-{user}
-worker_processes 1;
-pid {directory}/pid;
-error_log stderr warn;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    sendfile on;
+sendfile on;
     tcp_nopush on;
     keepalive_requests 100000000;
-    server {{ listen 127.0.0.1:{port}; root {root}; }}
-}}
-"""
+    server {{ listen 127.0.0.1:{port}; root {root}; }}"""
 
 _BARE = """\
 import asyncio, sys
@@ -124,9 +109,7 @@ def nginx(tree: Path, directory: Path, repositories: list[str]) -> Iterator[Targ
             os.link(blob, blobs / f"sha256:{blob.name}")
         (tagged,) = json.loads((layout / "index.json").read_bytes())["manifests"]
         os.link(layout / "blobs" / tagged["digest"].replace(":", "/"), manifests / "1")
-    user = "user root;" if os.geteuid() == 0 else ""
-    conf = directory / "nginx.conf"
-    conf.write_text(_NGINX.format(directory=directory, user=user, port=port, root=root), encoding="utf-8")
+    conf = configured(directory, _NGINX.format(port=port, root=root))
     with _started([NGINX, "-p", str(directory), "-c", str(conf)], port, directory / "nginx.log") as target:
         yield target
 

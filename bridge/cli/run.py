@@ -41,12 +41,13 @@ def serve_command(context: click.Context, /, **values: Any) -> None:
 @options.settings("tree", "podman_socket")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--prune", is_flag=True, help="Let a mass withdrawal through.")
+@click.option("--encode", is_flag=True, help="Compress new layers for the wire, too, before it ends.")
 @options.as_json
 @click.pass_context
-def sync_command(context: click.Context, /, dry_run: bool, prune: bool, json_output: bool, **values: Any) -> None:
+def sync_command(context: click.Context, /, dry_run: bool, json_output: bool, **values: Any) -> None:
     """Publish and withdraw once what podman's store asks for, and exit: for timers, scripts and CI."""
     config = options.load(context, values).config
-    work = _dry_run(config, json_output) if dry_run else _sync(config, json_output, prune=prune)
+    work = _dry_run(config, json_output) if dry_run else _sync(config, json_output, values["prune"], values["encode"])
     sys.exit(_run(work, interrupted=130))
 
 
@@ -139,11 +140,12 @@ def _invite(console: "Console", service: "Steering", scheme: str) -> None:
     )
 
 
-async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
+async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) -> int:
     from bridge.cli import terminal
     from bridge.conditions import Conditions
     from bridge.service import parts
     from bridge.service.afterwards import hearing
+    from bridge.service.encoding import encode_once
     from bridge.tree.publisher import Tree
 
     parts.require_podman(config)
@@ -162,7 +164,8 @@ async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
         counts = ((len(failures) - denied, "failed"), (denied, "denied"))
         more = "".join(f", {count} {what}" for count, what in counts if count)
         click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{more}")
-    return 1 if failures or reconciler.held_back else 0
+    encoded = not encode or await encode_once(config)
+    return 1 if failures or reconciler.held_back or not encoded else 0
 
 
 async def _dry_run(config: "Config", json_output: bool) -> int:

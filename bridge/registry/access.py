@@ -34,7 +34,7 @@ class Reader:
 
     def may_read(self, repository: str) -> bool:
         """Say whether the reader may read the repository of that name, whether it is there or not."""
-        return any(fnmatch.fnmatchcase(repository, pattern) for pattern in self.patterns)
+        return "*" in self.patterns or any(fnmatch.fnmatchcase(repository, pattern) for pattern in self.patterns)
 
     def refusal(self) -> RegistryError:
         """Return what answers a request for what the reader may not read."""

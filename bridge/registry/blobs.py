@@ -16,6 +16,7 @@ from bridge.errors import TreeError
 from bridge.oci import Digest
 from bridge.registry import ready
 from bridge.registry.accounting import Streamed
+from bridge.registry.connection import Request
 from bridge.registry.encoding import GZIP, choose
 from bridge.registry.errors import Problem, RegistryError
 from bridge.registry.headers import Headers, immutable, not_modified, of_blob, of_encoding
@@ -121,7 +122,9 @@ async def _send(request: web.BaseRequest, answer: _Answer) -> web.StreamResponse
     response = Streamed(status=answer.status, headers=answer.headers)
     response.content_length = length
     await response.prepare(request)
+    assert isinstance(request, Request)  # noqa: S101
     if request.method == "GET":
+        request.connection.begin_to_stream()
         try:
             await _stream(request, response, answer)
         except (OSError, ClientConnectionError, TreeError) as error:
@@ -177,12 +180,12 @@ def _read(source: bytes | BinaryIO, piece: bytes | Span) -> bytes:
     return content
 
 
-def _abort(request: web.BaseRequest, response: Streamed, error: Exception) -> Never:
+def _abort(request: Request, response: Streamed, error: Exception) -> Never:
     """Cut the connection: its header promised more bytes than will come. A client that left is no news."""
     if isinstance(error, TreeError) or (isinstance(error, OSError) and error.errno == errno.EIO):
         log.error("tree is damaged path=%r error=%r", request.path, str(error))
     if request.transport is not None:
         request.transport.abort()
-    request.protocol.log_access(request, response, None)
+    request.connection.log_access(request, response, None)
     msg = "the response was cut"
     raise ConnectionAbortedError(msg) from error

@@ -6,6 +6,7 @@ aiohttp parses the requests; what it refuses by itself leaves as OCI error JSON 
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import StreamReader, web
@@ -16,7 +17,7 @@ from aiohttp.http_parser import RawRequestMessage
 from bridge.registry.access import Handler
 from bridge.registry.accounting import log_request, sent
 from bridge.registry.errors import Problem, RegistryError, error_response
-from bridge.registry.traffic import Meter
+from bridge.registry.traffic import Meter, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,11 @@ class Connection(web.RequestHandler):
         super().__init__(listener, loop=asyncio.get_running_loop(), **_LIMITS)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return self._request_in_progress
+
+    @property
     def is_ending(self) -> bool:
         """Whether the process ends, and with it this connection after its next answer."""
         return self._listener.ending
@@ -88,6 +94,10 @@ class Connection(web.RequestHandler):
         """Close the connection where nothing was asked, or everything answered."""
         if not self._request_in_progress and not self._messages:
             self.force_close()
+
+    def begin_to_stream(self) -> None:
+        """Tell whoever counts that an answer begins which may take long."""
+        self._listener.meter.changed()
 
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, _: float | None) -> None:
         """Count a request that has ended: aiohttp calls it, and who cuts a response."""
@@ -123,25 +133,32 @@ def _problem(status: int, error: BaseException | None, message: str | None) -> P
 class Request(web.BaseRequest):
     """One request, and when it began, by the monotonic clock in seconds."""
 
-    ATTRS = web.BaseRequest.ATTRS | {"began"}
+    ATTRS = web.BaseRequest.ATTRS | {"began", "connection"}
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> None:
+        super().__init__(message, payload, protocol, writer, task, asyncio.get_running_loop())
+        assert isinstance(protocol, Connection)  # noqa: S101
+        self.connection = protocol
         self.began = time.monotonic()
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open for more; none does while the process ends."""
-        protocol = self.protocol
-        return super().keep_alive and not (isinstance(protocol, Connection) and protocol.is_ending)
+        return not (self._message.should_close or self.connection.is_ending)
 
 
 class Listener(web.Server):
     """Makes a `Connection` of every connection, and counts; `most` is how many there may be."""
 
     def __init__(self, handle: Handler, most: int, *, access_log: bool = False) -> None:
-        super().__init__(self._answer, request_factory=self._make_one)
-        self._handle = handle
+        super().__init__(handle, request_factory=Request)
         self.most = most
         self.access_log = access_log
         self.meter = Meter()
@@ -151,22 +168,11 @@ class Listener(web.Server):
         """Return the protocol of one connection, as asyncio asks for it."""
         return Connection(self)
 
-    def _make_one(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> Request:
-        return Request(message, payload, protocol, writer, task, self._loop)
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.meter.under_way += 1
-        try:
-            return await self._handle(request)
-        finally:
-            self.meter.under_way -= 1
+    @property
+    def traffic(self) -> Traffic:
+        """What was served until now."""
+        under_way = sum(connection.is_busy for connection in self.connections if isinstance(connection, Connection))
+        return replace(self.meter.traffic, under_way=under_way)
 
     async def drain(self, seconds: float) -> None:
         """Answer what was asked, and close every connection; cut what has not ended after so many seconds.

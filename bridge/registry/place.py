@@ -95,8 +95,8 @@ class Place:
         if self._ending.is_set():
             _signal(process, signal.SIGTERM)
         assert process.stdout is not None  # noqa: S101
-        with contextlib.suppress(msgspec.DecodeError):  # of a line that was cut by the end
-            async for line in process.stdout:
+        async for line in process.stdout:
+            with contextlib.suppress(msgspec.DecodeError):  # a line that was cut by the end
                 self._hear(messages.read(line))
         code = await process.wait()
         self._process = None

@@ -46,7 +46,6 @@ class Meter:
 
     def __init__(self) -> None:
         self.connections = 0
-        self.under_way = 0
         self.changed: Callable[[], None] = lambda: None
         self._requests: Counter[int] = Counter()
         self._sent: Counter[str] = Counter()
@@ -54,8 +53,8 @@ class Meter:
 
     @property
     def traffic(self) -> Traffic:
-        """What was served until now."""
-        return Traffic(dict(self._requests), dict(self._sent), self.connections, self.under_way, self._last)
+        """What was served until now, without what is under way."""
+        return Traffic(dict(self._requests), dict(self._sent), self.connections, 0, self._last)
 
     def connected(self, change: int) -> None:
         """Count a connection in (1) or out (-1)."""

@@ -12,8 +12,8 @@ import socket
 import sys
 
 from bridge.registry import messages
+from bridge.registry.connection import Listener
 from bridge.registry.server import opened
-from bridge.registry.traffic import Meter
 
 _EVERY = 1.0
 """Seconds after a change until the parent is told."""
@@ -47,13 +47,13 @@ class _Parent(logging.Handler):
 
 
 class _Reports:
-    """Tells the parent what a meter shows, a second after it changed."""
+    """Tells the parent what was served, a second after that changed."""
 
-    def __init__(self, meter: Meter, parent: _Parent) -> None:
-        self._meter = meter
+    def __init__(self, server: Listener, parent: _Parent) -> None:
+        self._server = server
         self._parent = parent
         self._timer: asyncio.TimerHandle | None = None
-        meter.changed = self._arm
+        server.meter.changed = self._arm
 
     def _arm(self) -> None:
         if self._timer is None:
@@ -62,7 +62,7 @@ class _Reports:
     def tell(self) -> None:
         """Tell the parent now."""
         self._timer = None
-        self._parent.tell(messages.Report(self._meter.traffic))
+        self._parent.tell(messages.Report(self._server.traffic))
 
 
 async def _work(order: messages.Order) -> None:
@@ -77,7 +77,7 @@ async def _work(order: messages.Order) -> None:
     async with opened(
         order.tree, socket.socket(fileno=order.listener), order.registry, order.encode_loopback
     ) as server:
-        reports = _Reports(server.meter, parent)
+        reports = _Reports(server, parent)
         parent.tell(messages.Accepting())
         await stop.wait()
     reports.tell()

@@ -27,13 +27,14 @@ async def keep_encoded(settings: Settings, published: Event) -> None:
     while True:
         published.clear()
         config = settings.config
-        whole = not config.encodings.space or await _encode(config)
+        whole = not config.encodings.space or await encode_once(config)
         with suppress(TimeoutError):
             async with timeout(None if whole else config.resync):
                 await published.wait()
 
 
-async def _encode(config: Config) -> bool:
+async def encode_once(config: Config) -> bool:
+    """Make what encodings are missing, at idle priority, in the space that is allowed; say whether all went well."""
     command = (
         sys.executable,
         "-m",

@@ -52,3 +52,11 @@ def test_a_start_makes_what_is_missing_and_no_space_means_none(own: Service) -> 
     own.start()
     eventually(lambda: pulled(own, "app"), 30)
     assert own.end() == 0
+
+
+def test_a_sync_encodes_where_it_is_told_to(own: Service) -> None:
+    build(own.store, "localhost/app:1")
+    assert own.tell("sync") == f"1 published in {own.tree}"
+    assert not (own.tree / "encoded").exists()
+    own.tell("sync", "--encode")
+    assert len(list((own.tree / "encoded" / "gzip").iterdir())) == 1

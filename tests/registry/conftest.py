@@ -8,7 +8,8 @@ import pytest
 
 from bridge.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 from bridge.tree.publisher import Tree
-from tests.registry.trees import Registry, index_of, manifest_of, publish, registry
+from tests.registry.trees import index_of, manifest_of, publish
+from tests.registry.wires import Registry, registry
 
 LARGE = os.urandom(40_000_000)
 CANARY = b"this file is none of the registry's business"

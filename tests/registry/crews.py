@@ -14,7 +14,7 @@ from bridge.config import Config, EncodingsConfig, RegistryConfig
 from bridge.registry import server, workers
 from bridge.registry.workers import Workers
 from bridge.tree.publisher import Tree
-from tests.registry.support4 import Line, dialled
+from tests.registry.wires import Line, dialled
 
 
 def settings(root: Path, *, loopback: bool = False, **registry: Any) -> Config:

@@ -16,7 +16,7 @@ from bridge.config import AuthConfig, RegistryConfig, TlsConfig
 from bridge.registry import server
 from bridge.registry.authority import make_files
 from bridge.tree.publisher import Tree
-from tests.registry.support4 import Line
+from tests.registry.wires import Line
 
 
 def basic(user: str, password: str) -> str:

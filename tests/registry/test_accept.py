@@ -6,7 +6,8 @@ import pytest
 
 from bridge.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from bridge.registry.negotiation import accepts
-from tests.registry.support4 import Shelf, ask, served
+from tests.registry.trees import Shelf
+from tests.registry.wires import ask, served
 
 SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+json"
 PODMAN = f"{OCI_MANIFEST}, {DOCKER_MANIFEST}, {SCHEMA_1}, {DOCKER_LIST}, {OCI_INDEX}"

@@ -11,7 +11,8 @@ import pytest
 from bridge.config import AuthConfig
 from bridge.errors import ConfigError
 from tests.registry.entrance import accounts, basic, entry, guarded
-from tests.registry.support4 import Answer, Shelf, ask, dialled
+from tests.registry.trees import Shelf
+from tests.registry.wires import Answer, ask, dialled
 
 CHALLENGE = 'Basic realm="podbridge", charset="UTF-8"'
 ANN = {"Authorization": basic("ann", "secret")}

@@ -12,7 +12,8 @@ from bridge.oci import Reference
 from bridge.tree.publisher import Tree
 from tests.end_to_end.programs import ask, scratch
 from tests.end_to_end.stores import Store
-from tests.registry.trees import Registry, manifest_of, publish
+from tests.registry.trees import manifest_of, publish
+from tests.registry.wires import Registry
 
 MOVES = 300
 

@@ -20,7 +20,8 @@ import pytest
 import yaml
 
 from bridge.oci import OCI_CONFIG
-from tests.registry.support4 import Shelf, manifest, served, until
+from tests.registry.trees import Shelf, manifest
+from tests.registry.wires import served, until
 
 CONTRIB = Path(__file__).parents[2] / "contrib" / "containers"
 NAMES = ("own", "quay.io/org/app", "docker.io/library/hello")

@@ -13,8 +13,8 @@ import pytest
 
 from bridge.oci import OCI_CONFIG, Digest
 from bridge.tree.encodings import encode
-from tests.registry.support4 import Shelf, manifest
 from tests.registry.test_clients import World, _containerd, daemon, needs, needs_root, run, store
+from tests.registry.trees import Shelf, manifest
 from tests.registry.webservers import SERVERS, metered, served
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bridge.oci import Digest
-from tests.registry.support4 import Shelf, ask, served
+from tests.registry.trees import Shelf
+from tests.registry.wires import ask, served
 
 LAYER = b"layer" * 100
 FOREVER = "public, max-age=31536000, immutable"

@@ -15,7 +15,8 @@ from bridge.registry import server
 from bridge.tree.encodings import encode
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
-from tests.registry.support4 import Answer, Shelf, ask, dialled
+from tests.registry.trees import Shelf
+from tests.registry.wires import Answer, ask, dialled
 
 TEXT = b"".join(b"line %d of a layer that shrinks\n" % number for number in range(40_000))
 NOISE = os.urandom(100_000)

@@ -8,7 +8,7 @@ from asyncinotify import Inotify, Mask
 
 from tests.end_to_end.services import Response
 from tests.registry.conftest import CANARY
-from tests.registry.trees import Registry
+from tests.registry.wires import Registry
 
 NONE = "sha256:" + "0" * 64
 BAD_NAMES = (

@@ -14,7 +14,8 @@ from bridge.oci import Digest
 from bridge.registry import connection, server
 from bridge.registry.errors import Problem
 from bridge.registry.request import _MEMORABLE, parse
-from tests.registry.support4 import Line, Shelf, ask, dialled, served, until
+from tests.registry.trees import Shelf
+from tests.registry.wires import Line, ask, dialled, served, until
 
 LAYER = b"layer" * 100
 CODES = {

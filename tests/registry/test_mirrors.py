@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.registry.support4 import Shelf, ask, served
+from tests.registry.trees import Shelf
+from tests.registry.wires import ask, served
 
 NAMES = ["quay.io/org/app", "docker.io/library/nginx", "docker.io/grafana/grafana", "reg.example.com_5000/x", "own"]
 

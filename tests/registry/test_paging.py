@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bridge.registry.paging import lexical, page
 from bridge.registry.request import Slice
-from tests.registry.support4 import Answer, Shelf, ask, served
+from tests.registry.trees import Shelf
+from tests.registry.wires import Answer, ask, served
 
 TAGS = ["1", "2.0", "Beta", "alpha", "beta", "gamma", "v1"]
 

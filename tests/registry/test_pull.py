@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.registry.conftest import LARGE
-from tests.registry.trees import Registry
+from tests.registry.wires import Registry
 
 MEDIA_TYPES = {
     "hello": "application/vnd.oci.image.manifest.v1+json",

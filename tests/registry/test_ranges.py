@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bridge.oci import Digest
 from bridge.registry.ranges import select
-from tests.registry.support4 import Answer, Shelf, ask, dialled, served
+from tests.registry.trees import Shelf
+from tests.registry.wires import Answer, ask, dialled, served
 
 SMALL, LARGE = os.urandom(1000), os.urandom(300_000)
 

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from bridge.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
-from tests.registry.support4 import Shelf, ask, served
+from tests.registry.trees import Shelf
+from tests.registry.wires import ask, served
 
 
 def as_subject(descriptor: Descriptor) -> dict[str, Any]:

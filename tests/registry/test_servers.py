@@ -15,8 +15,9 @@ from bridge.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Di
 from bridge.tree.encodings import encode
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
-from tests.registry.support4 import Shelf, ask, dialled
+from tests.registry.trees import Shelf
 from tests.registry.webservers import SERVERS, served
+from tests.registry.wires import ask, dialled
 from tests.tree import making
 
 TEXT = b"".join(b"line %d of a layer that shrinks\n" % number for number in range(40_000))

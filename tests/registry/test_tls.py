@@ -14,7 +14,8 @@ import pytest
 from bridge.config import AuthConfig, TlsConfig
 from bridge.errors import ConfigError
 from tests.registry.entrance import Certificates, accounts, basic, dialled, entry, guarded, write
-from tests.registry.support4 import Shelf, ask
+from tests.registry.trees import Shelf
+from tests.registry.wires import ask
 
 BLOB = hashlib.shake_128(b"blob").digest(24 * 1024 * 1024)
 

@@ -19,7 +19,8 @@ from tests.end_to_end.programs import PODBRIDGE, eventually, free_port
 from tests.registry.crews import children, kill, loaded, manned, resident, runs, settings, sockets
 from tests.registry.entrance import Certificates, accounts, basic, entry
 from tests.registry.entrance import dialled as dialled_with_tls
-from tests.registry.support4 import Shelf, ask, dialled, until
+from tests.registry.trees import Shelf
+from tests.registry.wires import ask, dialled, until
 
 LARGE = os.urandom(1 << 20) * 60
 PATH = "/v2/app/manifests/1"

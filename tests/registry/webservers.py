@@ -33,10 +33,10 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    include {directory}/podbridge.conf;
-    {more}
+    {inside}
 }}
 """
+"""nginx's own part of a configuration that keeps everything below `directory`; `inside` is what it serves."""
 
 
 @contextlib.asynccontextmanager
@@ -59,9 +59,7 @@ async def nginx(tree: Path, directory: Path, *, loopback: bool = True, more: str
         conf = re.sub(r'    "~\^\(\.\+\) \\1\$" 1;\n', "", conf)
     directory.mkdir(exist_ok=True)
     (directory / "podbridge.conf").write_text(conf, encoding="utf-8")
-    user = "user root;" if os.geteuid() == 0 else ""
-    main = directory / "nginx.conf"
-    main.write_text(_MAIN.format(directory=directory, user=user, more=more), encoding="utf-8")
+    main = configured(directory, f"include {directory}/podbridge.conf;\n    {more}")
     with (directory / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(NGINX, "-p", directory, "-c", main, stderr=log)
     try:
@@ -71,6 +69,14 @@ async def nginx(tree: Path, directory: Path, *, loopback: bool = True, more: str
         process.terminate()
         await asyncio.wait_for(process.wait(), 20)
     assert (directory / "log").read_text() == ""
+
+
+def configured(directory: Path, inside: str) -> Path:
+    """Write the configuration of an nginx that keeps everything below `directory`, and return the file."""
+    user = "user root;" if os.geteuid() == 0 else ""
+    main = directory / "nginx.conf"
+    main.write_text(_MAIN.format(directory=directory, user=user, inside=inside), encoding="utf-8")
+    return main
 
 
 async def _listening(address: str, process: asyncio.subprocess.Process, log: Path) -> None:

@@ -1,75 +1,22 @@
-"""A tree made by the publisher's own hand, a registry over it in this process, and HTTP without any help."""
+"""Registries over a tree, in this process or as one of their own, and HTTP to them without any help."""
 
 import asyncio
 import contextlib
-import hashlib
-import time
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bridge.oci import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, Reference
-from bridge.plan import Fidelity, Publication, Source
 from bridge.registry import server
 from bridge.tree.publisher import Tree
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """Publishes what a test needs into the tree at `root`."""
-
-    root: Path
-
-    @contextlib.contextmanager
-    def _tree(self) -> Iterator[Tree]:
-        with Tree(self.root) as tree:
-            yield tree
-
-    def blob(self, content: bytes, media_type: str = OCI_LAYER) -> dict[str, Any]:
-        """Put a blob into the tree, and return its descriptor as JSON."""
-        digest = Digest.of(content)
-        with self._tree() as tree, tree.stage() as stage:
-            (stage / "blob").write_bytes(content)
-            tree.adopt(stage / "blob", digest)
-        return {"mediaType": media_type, "digest": str(digest), "size": len(content)}
-
-    def publish(self, reference: str, content: bytes, media_type: str = OCI_MANIFEST) -> Descriptor:
-        """Publish the manifest `content`, whose references the tree holds already."""
-        value = self.blob(content, media_type)
-        descriptor = Descriptor.from_json(value)
-        publication = Publication(
-            Reference.parse(reference), descriptor, Source("0" * 64, None), Fidelity.EXACT, reference, 0, time.time()
-        )
-        with self._tree() as tree:
-            tree.publish(publication)
-        return descriptor
-
-    def withdraw(self, reference: str) -> None:
-        """Withdraw a publication."""
-        with self._tree() as tree:
-            tree.withdraw(Reference.parse(reference))
-
-    def image(self, reference: str, *layers: bytes, **fields: Any) -> Descriptor:
-        """Publish an image of these layers; `fields` replace or extend those of its manifest."""
-        content = manifest(self.blob(b"{}", OCI_CONFIG), [self.blob(layer) for layer in layers], **fields)
-        return self.publish(reference, content, fields.get("mediaType", OCI_MANIFEST))
-
-    def put_sha512(self, repository: str, content: bytes) -> str:
-        """Put a blob under its sha512 digest into a repository, as an import from elsewhere would."""
-        digest = hashlib.sha512(content).hexdigest()
-        directory = self.root / "repositories" / repository / "_oci" / "blobs" / "sha512"
-        directory.mkdir(exist_ok=True)
-        (directory / digest).write_bytes(content)
-        return f"sha512:{digest}"
-
-
-def manifest(config: dict[str, Any], layers: list[dict[str, Any]], **fields: Any) -> bytes:
-    """Return the bytes of an image manifest."""
-    value = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers}
-    return msgspec.json.encode(value | fields)
+from tests.end_to_end.programs import eventually
+from tests.end_to_end.services import Client, Response
 
 
 @contextlib.asynccontextmanager
@@ -162,3 +109,58 @@ async def until(holds: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 # the world has no event to wait for
             await asyncio.sleep(0.02)
+
+
+@contextmanager
+def registry(tree: Path, log: Path) -> Iterator["Registry"]:
+    """Run `podbridge registry` on a free port while the block runs."""
+    command = [sys.executable, "-m", "bridge", "registry", "--tree", str(tree), "--listen", "127.0.0.1:0"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        sign = "serving registry="
+        eventually(lambda: sign in log.read_text(encoding="utf-8"), 20)
+        address = log.read_text(encoding="utf-8").partition(sign)[2].split()[0]
+        yield Registry(address, process.pid, log)
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0, log.read_text(encoding="utf-8")
+
+
+class Registry(Client):
+    """A registry process, and a client for it that can send any bytes."""
+
+    def __init__(self, address: str, pid: int, log: Path) -> None:
+        super().__init__(address)
+        self.pid = pid
+        self._log = log
+
+    def said(self) -> str:
+        """Return its log."""
+        return self._log.read_text(encoding="utf-8")
+
+    def connect(self) -> socket.socket:
+        """Open a connection."""
+        host, port = self.address.split(":")
+        return socket.create_connection((host, int(port)), timeout=30)
+
+    def send(self, target: str, method: str = "GET") -> Response:
+        """Send a request target byte for byte as it stands, and read the whole answer."""
+        with self.connect() as connection:
+            head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            connection.sendall(head.encode("utf-8", "surrogateescape"))
+            content = b"".join(iter(lambda: connection.recv(65536), b""))
+        told, _, body = content.partition(b"\r\n\r\n")
+        first, *lines = told.decode().split("\r\n")
+        headers: Mapping[str, str] = {key.lower(): value for key, _, value in (line.partition(": ") for line in lines)}
+        return Response(int(first.split()[1]), headers, body)
+
+    def open_files(self) -> list[str]:
+        """Return what the process has open."""
+        found = []
+        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                found.append(str(entry.readlink()))
+            except FileNotFoundError:
+                continue
+        return found

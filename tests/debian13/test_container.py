@@ -60,6 +60,7 @@ def test_it_publishes_what_is_built_outside_and_leaves_itself_out(store: Store) 
     store.podman(
         "run", "--detach", "--name=podbridge", "--network=host", "--read-only", "--cap-drop=all",
         "--security-opt=no-new-privileges", f"--volume={store.directory}/run:/run/podman",
+        f"--volume={store.directory}/r/overlay-images:{store.directory}/r/overlay-images:ro",
         "--volume=tree:/var/lib/podbridge", "localhost/podbridge", "serve", f"--listen={address}",
     )  # fmt: skip
     try:

@@ -76,6 +76,7 @@ def test_it_publishes_what_is_built_outside_and_leaves_itself_out(store: Store) 
         store.podman("stop", "--time=20", "podbridge")
         assert store.podman("inspect", "--format={{.State.ExitCode}}", "podbridge") == "0"
     finally:
+        print(_said(store))
         store.podman("rm", "--force", "podbridge")
 
 

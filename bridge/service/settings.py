@@ -16,7 +16,10 @@ Follower = Callable[[Config], Awaitable[None]]
 
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
-TAKEN_UP = frozenset({"publish", "keep", "max_withdraw", "resync", "grace", "encodings.space", "encodings.loopback"})
+TAKEN_UP = frozenset(
+    {"publish", "keep", "max_withdraw", "resync", "grace", "encodings.space", "encodings.loopback"}
+    | {"registry.auth", "registry.tls", "registry.workers", "registry.access_log", "registry.idle_exit"}
+)
 """What a running service follows. It is built on everything else, of which a change takes a restart."""
 
 

@@ -57,10 +57,15 @@ def store(monkeypatch: pytest.MonkeyPatch, files: Path) -> Iterator[Store]:
 @pytest.mark.timeout(900)
 def test_it_publishes_what_is_built_outside_and_leaves_itself_out(store: Store) -> None:
     address = f"127.0.0.1:{free_port()}"
+    (store.directory / "etc").mkdir()
+    settings = "podman: {export: rest}\n"  # this base has a podman, which the usual one has not
+    (store.directory / "etc/podbridge.yaml").write_text(settings, encoding="utf-8")
     store.podman(
         "run", "--detach", "--name=podbridge", "--network=host", "--read-only", "--cap-drop=all",
         "--security-opt=no-new-privileges", f"--volume={store.directory}/run:/run/podman",
-        "--volume=tree:/var/lib/podbridge", "localhost/podbridge", "serve", f"--listen={address}",
+        f"--volume={store.directory}/r/overlay-images:{store.directory}/r/overlay-images:ro",
+        f"--volume={store.directory}/etc:/etc/podbridge:ro", "--volume=tree:/var/lib/podbridge",
+        "localhost/podbridge", "serve", f"--listen={address}",
     )  # fmt: skip
     try:
         store.build("localhost/app:1")
@@ -75,6 +80,7 @@ def test_it_publishes_what_is_built_outside_and_leaves_itself_out(store: Store) 
         store.podman("stop", "--time=20", "podbridge")
         assert store.podman("inspect", "--format={{.State.ExitCode}}", "podbridge") == "0"
     finally:
+        print(_said(store))
         store.podman("rm", "--force", "podbridge")
 
 

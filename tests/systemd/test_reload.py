@@ -1,7 +1,12 @@
 """`systemctl reload`: a new configuration without a restart, and a bad one without harm."""
 
+from concurrent.futures import Future
+
+import bcrypt
+
 from tests.end_to_end.programs import eventually
 from tests.systemd.box import SERVICE, Box
+from tests.systemd.visitors import Answer, outcome
 
 _FILE = "/etc/podbridge/podbridge.yaml"
 
@@ -16,6 +21,38 @@ def test_new_rules_are_taken_up_and_what_takes_a_restart_is_named(serving: Box) 
     assert "this takes a restart of podbridge, and is as before until then key=tree" in serving.journal()
     assert "configuration read again" in serving.journal()
     assert serving.unit("MainPID") == process
+
+
+def test_passwords_are_asked_for_from_a_reload_on(serving: Box) -> None:
+    secret = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    serving.write("/etc/podbridge/htpasswd", f"ann:{secret}\n")
+    serving.write(_FILE, "registry: {auth: {htpasswd: /etc/podbridge/htpasswd}}\n")
+    assert serving.get("/v2/").status == 200
+    serving.run("systemctl", "reload", SERVICE)
+    eventually(lambda: serving.get("/v2/").status == 401, 20)
+
+
+def test_a_certificate_that_cannot_be_used_is_refused_and_all_stays(serving: Box) -> None:
+    serving.write(_FILE, "registry: {tls: {certificate: /etc/none.crt, key: /etc/none.key}}\nresync: 1h\n")
+    serving.run("systemctl", "reload", SERVICE)
+    refusal = "new configuration refused: registry.tls.key: /etc/none.key: No such file or directory"
+    eventually(lambda: serving.unit("StatusText") == f"0 published, watching; {refusal}")
+    assert serving.get("/v2/").status == 200
+
+
+def test_a_reload_under_load_loses_no_request(serving: Box) -> None:
+    digest = serving.build("localhost/app:1")
+    eventually(lambda: serving.shows("app", digest))
+    asked: list[Future[Answer]] = []
+
+    def is_read_while_more_is_asked() -> bool:
+        asked.extend(serving.visitors.begin("/v2/app/manifests/1") for _ in range(50))
+        return "configuration read again" in serving.journal()
+
+    serving.write(_FILE, "registry: {workers: 1}\n")
+    serving.run("systemctl", "reload", SERVICE)
+    eventually(is_read_while_more_is_asked, 30)
+    assert {outcome(answer) for answer in asked} == {"200"}
 
 
 def test_a_bad_configuration_is_refused_and_the_one_before_stays(serving: Box) -> None:

@@ -54,3 +54,11 @@ def _get(path: str, address: str) -> Answer:
         return Answer(response.status, {key.lower(): value for key, value in response.getheaders()}, response.read())
     finally:
         connection.close()
+
+
+def outcome(asked: Future[Answer]) -> str:
+    """Wait for an answer, and say its status, or why there was none."""
+    try:
+        return str(asked.result().status)
+    except (OSError, http.client.HTTPException) as error:
+        return repr(error)

@@ -13,7 +13,7 @@ from bridge.errors import PodmanError
 from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
-from bridge.service import parts
+from bridge.service import parts, requests
 from bridge.service.encoding import keep_encoded
 from bridge.service.steering import Facts, Steering
 from bridge.tree.contents import check_version
@@ -42,7 +42,7 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
-            steering = Steering(reconciler, facts)
+            steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts)
             await enter(control.serving(steering, commands))
             await enter(_watching(config, reconciler, facts))
             yield steering

@@ -1,19 +1,27 @@
 """What operators ask of the running service, done with the reconciler."""
 
+import asyncio
+import contextlib
 import os
-import re
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from bridge import __version__
 from bridge.conditions import Kind
 from bridge.control.schema import DecisionView, Explanation, PublicationView, Status, SweptView
-from bridge.errors import ControlError, ImageUnknownError, UnreachableError
+from bridge.errors import ControlError, UnreachableError
 from bridge.oci import Reference
-from bridge.plan import Image, Target
+from bridge.plan import Target
 from bridge.policy import Decision
+from bridge.progress import Shown, Step
 from bridge.publish.reconcile import Reconciler
-from bridge.service import views
+from bridge.service import finding, views
+from bridge.service.requests import Requests
+
+_LOOK_EVERY = 0.25
+_TELL_EVERY = 5.0
+"""Seconds between two looks at an export, and between two steps that say the same."""
 
 
 @dataclass(slots=True)
@@ -31,6 +39,7 @@ class Steering:
     """The control API's way to the parts."""
 
     reconciler: Reconciler
+    requests: Requests
     facts: Facts
 
     def status(self) -> Status:
@@ -75,19 +84,49 @@ class Steering:
         Under `reference` it stays until it is withdrawn or its image goes; otherwise the rules decide
         the references. Lets through what was held. Raises ControlError where no rule maps a name.
         """
-        found = await self._image(image)
-        targets = self._targets(found, reference)
-        for target in targets:
+        steps = self.publishing(image, reference)
+        shown = {str(step.reference) async for step in steps if isinstance(step, Shown)}
+        return [view for view in self.publications() if view.reference in shown]
+
+    async def publishing(
+        self, image: str, reference: Reference | None, *, force: bool = False
+    ) -> AsyncGenerator[Step | Shown]:
+        """Publish an image now, and tell how far it is: steps, and one `Shown` for each reference.
+
+        A step comes when something has changed, and every few seconds in any case. Who stops listening
+        stops nothing. With `force` it takes a reference from the image that the rules give it to. Raises
+        ImageUnknownError, UnreachableError, and ControlError with the reason why it is not published.
+        """
+        found = await finding.image(self.reconciler, image)
+        for target in finding.targets(self.reconciler, found, reference, force=force):
             await self.reconciler.release(target.reference)
-            await self.reconciler.publish(target)
-        shown = {view.reference: view for view in self.publications()}
-        results = [shown.get(str(target.reference)) for target in targets]
-        for view, target in zip(results, targets, strict=True):
-            if view is None or view.state != "Published":
-                why = view.message if view is not None else "its image has left podman's store"
-                msg = f"{target.reference} is not published: {why}"
-                raise ControlError(msg)
-        return [view for view in results if view is not None]
+            async with contextlib.aclosing(self._steps(target, self.requests.start(target))) as steps:
+                async for step in steps:
+                    yield step
+            yield self._shown(target)
+
+    async def _steps(self, target: Target, task: asyncio.Task[None]) -> AsyncGenerator[Step]:
+        last, told = None, 0.0
+        while not task.done():
+            await asyncio.wait({task}, timeout=_LOOK_EVERY)
+            step = self._step(target)
+            if not task.done() and (step != last or time.monotonic() - told > _TELL_EVERY):
+                yield step
+                last, told = step, time.monotonic()
+
+    def _step(self, target: Target) -> Step:
+        now = self.reconciler.parts.exporter.look_for(target.image)
+        if now is None:
+            return Step(target.reference, target.image.id)
+        return Step(target.reference, target.image.id, now.layers_done, now.layers, now.written)
+
+    def _shown(self, target: Target) -> Shown:
+        publication = self.reconciler.shown.publications.get(target.reference)
+        if publication is not None and publication.source == target.image.source:
+            return Shown(target.reference, publication.descriptor.digest, publication.descriptor.size)
+        why = self.requests.failure(target) or "its image has left podman's store"
+        msg = f"{target.reference} is not published: {why}"
+        raise ControlError(msg)
 
     async def withdraw(self, reference: Reference, *, hold: bool) -> None:
         """Take a publication out of the tree; with `hold` it stays out until it is published by hand."""
@@ -115,7 +154,7 @@ class Steering:
 
     async def explain(self, image: str) -> Explanation:
         """Say why an image is or is not published."""
-        found = await self._image(image)
+        found = await finding.image(self.reconciler, image)
         shown = {view.reference: view for view in self.publications()}
         message = "" if found.names else "it has no name, and only named images are published"
         requested = [
@@ -130,38 +169,6 @@ class Steering:
     def _blind(self) -> str:
         return self.reconciler.parts.conditions[Kind.PODMAN_REACHABLE].message
 
-    def _targets(self, image: Image, reference: Reference | None) -> list[Target]:
-        if reference is not None:
-            name = image.names[0] if image.names else image.id
-            return [Target(reference, image, name, requested=True)]
-        decisions = [self.reconciler.parts.policy.decide(name, image) for name in image.names]
-        targets = [
-            Target(reference, image, decision.name) for decision in decisions for reference in decision.references
-        ]
-        if not targets:
-            reasons = "; ".join(f"{decision.name}: {decision.reason}" for decision in decisions)
-            why = reasons or "it has no name"
-            msg = f"image {image.id[:12]} is not published by any rule ({why}): name it with --as NAME:TAG"
-            raise ControlError(msg)
-        return targets
-
-    async def _image(self, text: str) -> Image:
-        """Find an image as podman does: by full name, by short name, by ID or a part of it."""
-        if not await self.reconciler.look():
-            raise UnreachableError(self._blind)
-        images = self.reconciler.images
-        for wanted in _spellings(text):
-            for image in images:
-                if wanted in image.names:
-                    return image
-        prefix = text.removeprefix("sha256:")
-        found = [image for image in images if image.id.startswith(prefix)] if _is_id(prefix) else []
-        if len(found) == 1:
-            return found[0]
-        problem = "stands for several images; give more of its ID" if found else "is not in podman's store"
-        msg = f"{text!r} {problem}"
-        raise ImageUnknownError(msg)
-
 
 def _decision(decision: Decision, shown: dict[str, PublicationView]) -> DecisionView:
     found = [
@@ -169,12 +176,3 @@ def _decision(decision: Decision, shown: dict[str, PublicationView]) -> Decision
         for reference in decision.references
     ]
     return DecisionView(decision.name, decision.reason, list(decision.trace), found)
-
-
-def _spellings(text: str) -> list[str]:
-    tagged = text if ":" in text.rpartition("/")[2] else f"{text}:latest"
-    return [text, tagged, f"localhost/{tagged}", f"docker.io/library/{tagged}", f"docker.io/{tagged}"]
-
-
-def _is_id(text: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{3,64}", text) is not None

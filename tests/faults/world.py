@@ -15,6 +15,7 @@ import aiohttp
 
 from bridge import config
 from bridge.service.serve import running
+from bridge.service.steering import Steering
 from tests.double import server
 from tests.double.gates import eventually
 from tests.double.store import Double
@@ -68,12 +69,12 @@ class World:
             yield
 
     @contextlib.asynccontextmanager
-    async def service(self, *, ready: float = 20) -> AsyncIterator[None]:
+    async def service(self, *, ready: float = 20) -> AsyncIterator[Steering]:
         """Run podbridge in this process; the block begins when its first pass is through, within `ready` seconds."""
         async with running(config.load(self.configuration()).config) as steering:
             if ready:
                 await asyncio.wait_for(steering.reconciler.ready.wait(), ready)
-            yield
+            yield steering
 
     async def start(self, *words: str) -> asyncio.subprocess.Process:
         """Start podbridge as a process of its own."""

@@ -3,22 +3,26 @@
 from bridge.config.loading import Loaded, load
 from bridge.config.places import default_file, default_podman_socket, runtime_dir, xdg
 from bridge.config.settings import (
+    ApiConfig,
     AuthConfig,
     Config,
     ControlConfig,
     EncodingsConfig,
     PodmanConfig,
+    Profile,
     RegistryConfig,
     TlsConfig,
 )
 
 __all__ = [
+    "ApiConfig",
     "AuthConfig",
     "Config",
     "ControlConfig",
     "EncodingsConfig",
     "Loaded",
     "PodmanConfig",
+    "Profile",
     "RegistryConfig",
     "TlsConfig",
     "default_file",

@@ -1,10 +1,13 @@
 """What can be configured: typed, checked, everything with a default."""
 
+import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from bridge.config.places import runtime_dir
 from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
 from bridge.units import Address, Bytes, Percent, Seconds
@@ -66,6 +69,31 @@ class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: Path = Path()
 
 
+class Profile(StrEnum):
+    """What the api socket lets its clients do, each including those before it."""
+
+    READ = "read"
+    PUBLISH = "publish"
+    FULL = "full"
+
+
+def _api_socket() -> Path:
+    return runtime_dir() / "api.sock"
+
+
+class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A socket that speaks podman's and docker's API, and publishes. `floor` is the least API version announced."""
+
+    socket: Path = msgspec.field(default_factory=_api_socket)
+    profile: Profile = Profile.READ
+    floor: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.floor is not None and not re.fullmatch(r"1\.(2[4-9]|3\d|4\d|5[0-2])", self.floor):
+            msg = f"floor: expected a version of docker's API from 1.24 to 1.52, such as '1.44', got {self.floor!r}"
+            raise ValueError(msg)
+
+
 class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Compressed copies of blobs, for slow wires.
 
@@ -89,6 +117,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tree: Path = Path()
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
+    api: ApiConfig | None = None
     encodings: EncodingsConfig = EncodingsConfig()
     publish: tuple[Rule, ...] = ()
     keep: Keep = NOT_KEPT

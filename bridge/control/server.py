@@ -1,11 +1,8 @@
 """The control API's server. It knows HTTP and JSON; what is asked is done by a `Steering`."""
 
 import contextlib
-import os
 import socket
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -17,7 +14,6 @@ from bridge.errors import (
     ControlError,
     ImageUnknownError,
     InvalidError,
-    ListenError,
     NotPublishedError,
     UnreachableError,
 )
@@ -137,49 +133,6 @@ async def _answer_errors(
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
         reason = type(error).__name__.removesuffix("Error")
         return _json(Problem(reason, str(error), status, reason), status)
-
-
-@contextlib.contextmanager
-def listening(path: Path) -> Iterator[socket.socket]:
-    """Have a listening unix socket, mode 0660, while the block runs.
-
-    Raises ListenError where another service has it, or where it cannot be made.
-    """
-    _clear(path)
-    with socket.socket(socket.AF_UNIX) as listener:
-        _bind(listener, path)
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _bind(listener: socket.socket, path: Path) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mask = os.umask(0o117)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        listener.listen(128)
-    except OSError as error:
-        msg = f"cannot listen on {path}: {error.strerror or error}; set another with `control: {{socket: …}}`"
-        raise ListenError(msg) from error
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that a killed service left; refuse one on which somebody answers."""
-    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink()
-            return
-    msg = f"a podbridge runs already, on control socket {path}"
-    raise ListenError(msg)
 
 
 @contextlib.asynccontextmanager

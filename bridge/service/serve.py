@@ -10,10 +10,11 @@ from bridge.conditions import Conditions, Kind
 from bridge.config import Config
 from bridge.control import server as control
 from bridge.errors import PodmanError
+from bridge.listening import unix_socket
 from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
-from bridge.service import parts, requests
+from bridge.service import api, parts, requests
 from bridge.service.encoding import keep_encoded
 from bridge.service.steering import Facts, Steering
 from bridge.tree.contents import check_version
@@ -35,7 +36,8 @@ async def running(config: Config) -> AsyncIterator[Steering]:
         conditions.confirm(Kind.TREE_WRITABLE)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            commands = stack.enter_context(control.listening(config.control.socket))
+            commands = stack.enter_context(unix_socket(config.control.socket, "control"))
+            calls = None if config.api is None else stack.enter_context(unix_socket(config.api.socket, "api"))
             listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
             facts = Facts(await enter(_registry(config, listener)))
             podman = await enter(parts.connected(config))
@@ -44,6 +46,8 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts)
             await enter(control.serving(steering, commands))
+            if calls is not None:
+                await enter(api.serving(config, steering, calls))
             await enter(_watching(config, reconciler, facts))
             yield steering
 

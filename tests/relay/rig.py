@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,3 +122,24 @@ async def until(question: Callable[[], bool], seconds: float = 5) -> None:
 def descriptors() -> int:
     """Count the open files of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def in_a_thread(running: Callable[[], contextlib.AbstractAsyncContextManager[None]]) -> Iterator[None]:
+    """Run something asynchronous in a thread of its own while the block runs."""
+    begun, loop, over = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
+
+    async def run() -> None:
+        async with running():
+            begun.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    try:
+        assert begun.wait(10)
+        yield
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()

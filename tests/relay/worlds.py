@@ -25,12 +25,11 @@ CONTAINERS = f"""
 default_ulimits = ["nofile=20000:20000", "nproc=30000:30000"]
 pids_limit = 0
 netns = "host"
-cgroups = "disabled"
 [engine]
 cgroup_manager = "cgroupfs"
-runtime = "run"
+runtime = "{Path(RUNTIME).name}"
 [engine.runtimes]
-run = ["{RUNTIME}"]
+{Path(RUNTIME).name} = ["{RUNTIME}"]
 """
 """What lets containers run also where the machine is itself a container."""
 
@@ -119,6 +118,10 @@ def world(profile: str = "full") -> Iterator[World]:
     with scratch() as directory, pytest.MonkeyPatch.context() as patch, plain_registry(directory) as plain:
         (directory / "containers.conf").write_text(CONTAINERS, encoding="utf-8")
         patch.setenv("CONTAINERS_CONF", str(directory / "containers.conf"))
+        (directory / "registries.conf").write_text(
+            f'[[registry]]\nlocation="{plain}"\ninsecure=true\n', encoding="utf-8"
+        )
+        patch.setenv("CONTAINERS_REGISTRIES_CONF", str(directory / "registries.conf"))
         store = Store(directory)
         settings = {
             "podman": {"command": store.command, "socket": f"unix://{directory / 's'}"},

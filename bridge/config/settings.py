@@ -61,9 +61,16 @@ class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `podbridge status` and its like find the service."""
+    """Where `podbridge status` and its like find the service; the members of `group` may use it beside its owner."""
 
     socket: Path = Path()
+    group: str | None = None
+
+
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where metrics and probes are served on TCP, open to whoever reaches it; the control socket has them always."""
+
+    listen: Address | None = None
 
 
 class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +96,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tree: Path = Path()
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
+    metrics: MetricsConfig = MetricsConfig()
     encodings: EncodingsConfig = EncodingsConfig()
     publish: tuple[Rule, ...] = ()
     keep: Keep = NOT_KEPT

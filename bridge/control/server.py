@@ -1,171 +1,83 @@
-"""The control API's server. It knows HTTP and JSON; what is asked is done by a `Steering`."""
+"""The sockets of the control API, and of the probes on TCP."""
 
 import contextlib
+import grp
+import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Protocol
 
-import msgspec
 from aiohttp import web
 
-from bridge.control.schema import Explanation, Problem, PublicationView, PublishRequest, Status, SweptView
-from bridge.errors import (
-    BridgeError,
-    ControlError,
-    ImageUnknownError,
-    InvalidError,
-    ListenError,
-    NotPublishedError,
-    UnreachableError,
-)
-from bridge.oci import Reference
+from bridge.control import answers
+from bridge.control.api import Control, Probes, Sources
+from bridge.errors import ConfigError, ListenError
+from bridge.units import Address
 
-PREFIX = "/bridge/v1"
-
-_STATUS: tuple[tuple[type[Exception], int], ...] = (
-    (ImageUnknownError, 404),
-    (NotPublishedError, 404),
-    (InvalidError, 400),
-    (UnreachableError, 503),
-    (ControlError, 409),
-    (BridgeError, 500),
-    (OSError, 500),
-)
-"""The first that fits decides."""
-
-
-class Steering(Protocol):
-    """What the control API lets its callers see and do."""
-
-    def status(self) -> Status:
-        """Say how the service is."""
-
-    def publications(self) -> list[PublicationView]:
-        """List everything that is published, waits, failed or is held."""
-
-    async def publish(self, image: str, reference: Reference | None) -> list[PublicationView]:
-        """Publish an image now, and wait for it."""
-
-    async def withdraw(self, reference: Reference, *, hold: bool) -> None:
-        """Take a publication out of the tree."""
-
-    async def resync(self, *, prune: bool) -> Status:
-        """Look at everything now, also at what failed; `prune` lets a mass withdrawal through."""
-
-    async def sweep(self, *, dry_run: bool) -> SweptView:
-        """Sweep the tree."""
-
-    async def explain(self, image: str) -> Explanation:
-        """Say why an image is or is not published."""
-
-
-class Control:
-    """Answers the requests of the control API."""
-
-    def __init__(self, steering: Steering) -> None:
-        self._steering = steering
-
-    def application(self) -> web.Application:
-        """Return the application with all routes."""
-        application = web.Application(middlewares=[_answer_errors])
-        application.add_routes(
-            [
-                web.get(f"{PREFIX}/status", self._status),
-                web.get(f"{PREFIX}/publications", self._publications),
-                web.post(f"{PREFIX}/publications", self._publish),
-                web.delete(f"{PREFIX}/publications/{{reference:.+}}", self._withdraw),
-                web.get(f"{PREFIX}/explain", self._explain),
-                web.post(f"{PREFIX}/resync", self._resync),
-                web.post(f"{PREFIX}/gc", self._sweep),
-            ]
-        )
-        return application
-
-    async def _status(self, _: web.Request) -> web.Response:
-        return _json(self._steering.status())
-
-    async def _publications(self, _: web.Request) -> web.Response:
-        return _json({"publications": self._steering.publications()})
-
-    async def _publish(self, request: web.Request) -> web.Response:
-        try:
-            asked = msgspec.json.decode(await request.read(), type=PublishRequest)
-        except msgspec.DecodeError as error:
-            raise InvalidError(str(error)) from error
-        reference = None if asked.as_ is None else Reference.parse(asked.as_)
-        return _json({"publications": await self._steering.publish(asked.image, reference)}, status=201)
-
-    async def _withdraw(self, request: web.Request) -> web.Response:
-        reference = Reference.parse(request.match_info["reference"])
-        await self._steering.withdraw(reference, hold=_flag(request, "hold"))
-        return web.Response(status=204)
-
-    async def _explain(self, request: web.Request) -> web.Response:
-        return _json(await self._steering.explain(request.query.get("image", "")))
-
-    async def _resync(self, request: web.Request) -> web.Response:
-        return _json(await self._steering.resync(prune=_flag(request, "prune")))
-
-    async def _sweep(self, request: web.Request) -> web.Response:
-        return _json(await self._steering.sweep(dry_run=_flag(request, "dryRun")))
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    value = request.query.get(name, "false")
-    if value not in ("true", "false"):
-        msg = f"{name} is true or false, not {value!r}"
-        raise InvalidError(msg)
-    return value == "true"
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, headers={"Content-Type": "application/json"})
-
-
-@web.middleware
-async def _answer_errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        return _json(Problem(error.reason, f"{request.method} {request.path}: {error.reason}", error.status, "Http"))
-    except tuple(kind for kind, _ in _STATUS) as error:
-        status = next(status for kind, status in _STATUS if isinstance(error, kind))
-        reason = type(error).__name__.removesuffix("Error")
-        return _json(Problem(reason, str(error), status, reason), status)
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def listening(path: Path) -> Iterator[socket.socket]:
-    """Have a listening unix socket, mode 0660, while the block runs.
+def listening(path: Path, group: str | None = None) -> Iterator[socket.socket]:
+    """Have a listening unix socket while the block runs: mode 0660, and of `group`, a name or a number.
 
-    Raises ListenError where another service has it, or where it cannot be made.
+    Raises ListenError where another service has it, or where it cannot be made, and ConfigError for a
+    group that does not exist.
     """
+    number = -1 if group is None else _group(group)
     _clear(path)
     with socket.socket(socket.AF_UNIX) as listener:
-        _bind(listener, path)
+        _bind(listener, path, number)
         try:
             yield listener
         finally:
             path.unlink(missing_ok=True)
 
 
-def _bind(listener: socket.socket, path: Path) -> None:
+def _group(name: str) -> int:
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        msg = f"control.group: there is no group {name!r}; make it with `groupadd --system {name}`"
+        raise ConfigError(msg) from None
+
+
+def _bind(listener: socket.socket, path: Path, group: int) -> None:
+    try:
+        _make_directory(path.parent, group)
         mask = os.umask(0o117)
         try:
             listener.bind(str(path))
         finally:
             os.umask(mask)
+        os.chown(path, -1, group)
         listener.listen(128)
     except OSError as error:
         msg = f"cannot listen on {path}: {error.strerror or error}; set another with `control: {{socket: …}}`"
         raise ListenError(msg) from error
+
+
+def _make_directory(directory: Path, group: int) -> None:
+    """Make the socket's directory: for its owner alone, or with a group also for that to pass through.
+
+    One that was there keeps its mode: it may hold more than the socket.
+    """
+    if not directory.exists():
+        directory.mkdir(mode=0o700, parents=True)
+        if group >= 0:
+            os.chown(directory, -1, group)
+            directory.chmod(0o710)
+        return
+    status = directory.stat()
+    passed = status.st_mode & stat.S_IXOTH or (status.st_mode & stat.S_IXGRP and status.st_gid == group)
+    if group >= 0 and not passed:
+        log.warning(
+            "the group cannot reach the control socket, its directory is closed: "
+            "chgrp %d %s && chmod g+x %s",
+            group, directory, directory,
+        )  # fmt: skip
 
 
 def _clear(path: Path) -> None:
@@ -182,10 +94,44 @@ def _clear(path: Path) -> None:
     raise ListenError(msg)
 
 
+@contextlib.contextmanager
+def listening_on_tcp(address: Address) -> Iterator[socket.socket]:
+    """Have a listening TCP socket while the block runs; raise ListenError where that cannot be."""
+    try:
+        kind, _, _, _, found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(found[:2], family=kind)
+    except OSError as error:
+        msg = f"cannot listen on {address}: {error.strerror}; set another with `metrics: {{listen: HOST:PORT}}`"
+        raise ListenError(msg) from error
+    with listener:
+        yield listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where a TCP socket listens, `HOST:PORT`."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @contextlib.asynccontextmanager
-async def serving(steering: Steering, listener: socket.socket) -> AsyncIterator[None]:
+async def serving(sources: Sources, listener: socket.socket) -> AsyncIterator[None]:
     """Serve the control API on `listener` while the block runs."""
-    runner = web.AppRunner(Control(steering).application(), access_log=None, shutdown_timeout=1.0)
+    async with _running(Control(sources).application(), listener):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def probed(sources: Sources, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve the metrics and the probes, and nothing else, on `listener` while the block runs."""
+    application = web.Application(middlewares=[answers.errors])
+    application.add_routes(Probes(sources).routes())
+    async with _running(application, listener):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _running(application: web.Application, listener: socket.socket) -> AsyncIterator[None]:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()

@@ -13,7 +13,7 @@ from bridge.errors import PodmanError
 from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
-from bridge.service import parts, requests
+from bridge.service import commands, parts, requests
 from bridge.service.encoding import keep_encoded
 from bridge.service.steering import Facts, Steering
 from bridge.tree.contents import check_version
@@ -35,7 +35,7 @@ async def running(config: Config) -> AsyncIterator[Steering]:
         conditions.confirm(Kind.TREE_WRITABLE)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            commands = stack.enter_context(control.listening(config.control.socket))
+            control_socket = stack.enter_context(control.listening(config.control.socket, config.control.group))
             listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
             facts = Facts(await enter(_registry(config, listener)))
             podman = await enter(parts.connected(config))
@@ -43,7 +43,7 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts)
-            await enter(control.serving(steering, commands))
+            await enter(commands.taken(config, steering, control_socket))
             await enter(_watching(config, reconciler, facts))
             yield steering
 

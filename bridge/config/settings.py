@@ -64,9 +64,16 @@ class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `podbridge status` and its like find the service."""
+    """Where `podbridge status` and its like find the service; the members of `group` may use it beside its owner."""
 
     socket: Path = Path()
+    group: str | None = None
+
+
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where metrics and probes are served on TCP, open to whoever reaches it; the control socket has them always."""
+
+    listen: Address | None = None
 
 
 class Profile(StrEnum):
@@ -82,9 +89,13 @@ def _api_socket() -> Path:
 
 
 class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A socket that speaks podman's and docker's API, and publishes. `floor` is the least API version announced."""
+    """A socket that speaks podman's and docker's API, and publishes.
+
+    The members of `group` may use it beside its owner; `floor` is the least version of docker's API that it announces.
+    """
 
     socket: Path = msgspec.field(default_factory=_api_socket)
+    group: str | None = None
     profile: Profile = Profile.READ
     floor: str | None = None
 
@@ -118,6 +129,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
     api: ApiConfig | None = None
+    metrics: MetricsConfig = MetricsConfig()
     encodings: EncodingsConfig = EncodingsConfig()
     publish: tuple[Rule, ...] = ()
     keep: Keep = NOT_KEPT

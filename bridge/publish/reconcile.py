@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import Counter
 
 from bridge.conditions import Kind
 from bridge.errors import BridgeError, PodmanError
@@ -17,6 +18,7 @@ from bridge.plan import Image, Plan, Shown, Target, is_mass_withdrawal, make_pla
 from bridge.policy import Wanted
 from bridge.publish import telling, threads
 from bridge.publish.failures import Failures, retry_delay, words
+from bridge.publish.noticed import Noticed
 from bridge.publish.parts import Parts
 from bridge.publish.work import Work
 from bridge.publish.writer import TreeWriter
@@ -34,7 +36,8 @@ class Reconciler:
     """Keeps one tree in step with one store.
 
     `ready` is set when the first pass, exports included, is through. `held_back` and `shown` are what the
-    last pass left, for others to read, as are `images`, `wanted`, `queue` and `failures`.
+    last pass left, for others to read, as are `images`, `wanted`, `queue` and `failures`. `passes` counts them
+    by what came of them: changed, unchanged, failed.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -42,6 +45,8 @@ class Reconciler:
         self.last_look: float | None = None
         self.ready = asyncio.Event()
         self.parts = parts
+        self.noticed = Noticed()
+        self.passes: Counter[str] = Counter()
         self._remember()
         self._writer = TreeWriter(parts)
         self._work = Work(parts, self._writer, self.poke, self._settle)
@@ -74,6 +79,7 @@ class Reconciler:
     def poke(self, reason: str) -> None:
         """Ask for a pass. Cheap, and safe at any time: pokes during a pass make one more pass."""
         log.debug("poked reason=%s", reason)
+        self.noticed.poke()
         self._poked.set()
 
     async def run(self) -> None:
@@ -107,11 +113,13 @@ class Reconciler:
 
     async def _look(self, *, prune: bool) -> bool:
         begun = time.monotonic()
+        self.noticed.begin()
         conditions = self.parts.conditions
         try:
             images = await self.parts.podman.images()
         except PodmanError as error:
             self._failed_looks += 1
+            self.passes["failed"] += 1
             conditions.deny(Kind.PODMAN_REACHABLE, type(error).__name__.removesuffix("Error"), str(error))
             return False
         self._failed_looks = 0
@@ -122,6 +130,13 @@ class Reconciler:
         self.last_look = time.time()
         self._settle()
         return True
+
+    async def plan(self) -> Plan:
+        """List the store and say what a pass would do. Raises PodmanError where it cannot be listed."""
+        async with self._looking:
+            images = await self.parts.podman.images()
+        shown = self.parts.tree.shown
+        return make_plan(self.parts.policy.wanted(images).targets, shown, images, time.time())
 
     async def publish(self, target: Target) -> bool:
         """Export the image of `target` where the tree lacks it, and show it. Return False where that fails."""
@@ -156,6 +171,8 @@ class Reconciler:
         shown = self.parts.tree.shown
         plan = make_plan(wanted.targets, shown, images, time.time())
         telling.warn(self.wanted, wanted)
+        self.noticed.find(plan.publish)
+        self.passes["changed" if plan else "unchanged"] += 1
         changed = images != self.images
         self._work.take_note(images, wanted)
         self.failures.keep(plan.publish)

@@ -5,8 +5,9 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 
-from bridge.config import AuthConfig, Config, Profile
+from bridge.config import ApiConfig, AuthConfig, Config, Profile
 from bridge.errors import ControlError
+from bridge.listening import unix_socket
 from bridge.registry.errors import RegistryError
 from bridge.registry.htpasswd import Htpasswd
 from bridge.registry.passwords import Passwords, checking
@@ -16,6 +17,11 @@ from bridge.service.steering import Steering
 from bridge.tree.reader import TreeReader
 
 log = logging.getLogger(__name__)
+
+
+def listening(settings: ApiConfig) -> contextlib.AbstractContextManager[socket.socket]:
+    """Have the api socket while the block runs. Raises ListenError and ConfigError."""
+    return unix_socket(settings.socket, "api", settings.group)
 
 
 @contextlib.asynccontextmanager
@@ -38,6 +44,7 @@ async def serving(config: Config, steering: Steering, listener: socket.socket) -
             own=parts.policy.own,
             login=login,
         )
+        steering.facts.sockets["api"] = str(config.api.socket)
         async with relay.serving(relay.Relay(parts.podman.socket, config.api, desk), listener):
             yield
 

@@ -47,9 +47,9 @@ class Requests:
         known = (*self._reconciler.failures, *self._failed.values())
         return next((failure.message for failure in known if failure.target == target), "")
 
-    def forget(self, reference: Reference) -> None:
-        """Drop what is known of a failure."""
-        self._failed.pop(reference, None)
+    def forget(self, reference: Reference) -> bool:
+        """Drop what is known of a failure, and say whether there was one."""
+        return self._failed.pop(reference, None) is not None
 
     def hear(self, change: Change) -> None:
         """Take note of a change."""

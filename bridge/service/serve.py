@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from bridge.changes import Action, Change
 from bridge.conditions import Conditions, Kind
 from bridge.config import Config
-from bridge.control import server as control
 from bridge.errors import PodmanError
 from bridge.listening import unix_socket
 from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
-from bridge.service import api, parts, requests
+from bridge.service import api, commands, parts, requests
 from bridge.service.encoding import keep_encoded
 from bridge.service.steering import Facts, Steering
 from bridge.tree.contents import check_version
@@ -36,8 +35,8 @@ async def running(config: Config) -> AsyncIterator[Steering]:
         conditions.confirm(Kind.TREE_WRITABLE)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            commands = stack.enter_context(unix_socket(config.control.socket, "control"))
-            calls = None if config.api is None else stack.enter_context(unix_socket(config.api.socket, "api"))
+            control_socket = stack.enter_context(unix_socket(config.control.socket, "control", config.control.group))
+            api_socket = None if config.api is None else stack.enter_context(api.listening(config.api))
             listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
             facts = Facts(await enter(_registry(config, listener)))
             podman = await enter(parts.connected(config))
@@ -45,9 +44,9 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts)
-            await enter(control.serving(steering, commands))
-            if calls is not None:
-                await enter(api.serving(config, steering, calls))
+            await enter(commands.taken(config, steering, control_socket))
+            if api_socket is not None:
+                await enter(api.serving(config, steering, api_socket))
             await enter(_watching(config, reconciler, facts))
             yield steering
 

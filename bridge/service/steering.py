@@ -1,7 +1,5 @@
 """What operators ask of the running service, done with the reconciler."""
 
-import asyncio
-import contextlib
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -9,29 +7,35 @@ from dataclasses import dataclass, field
 
 from bridge import __version__
 from bridge.conditions import Kind
-from bridge.control.schema import DecisionView, Explanation, PublicationView, Status, SweptView
-from bridge.errors import ControlError, UnreachableError
+from bridge.control.schema import (
+    DecisionView,
+    Explanation,
+    PlanView,
+    PublicationView,
+    State,
+    Status,
+    SweptView,
+)
+from bridge.errors import ControlError, NotReadyError, UnreachableError
 from bridge.oci import Reference
-from bridge.plan import Target
-from bridge.policy import Decision
+from bridge.plan import is_mass_withdrawal
 from bridge.progress import Shown, Step
 from bridge.publish.reconcile import Reconciler
 from bridge.service import finding, views
+from bridge.service.inventory import Inventory
+from bridge.service.publishing import Asked, Publishing
 from bridge.service.requests import Requests
-
-_LOOK_EVERY = 0.25
-_TELL_EVERY = 5.0
-"""Seconds between two looks at an export, and between two steps that say the same."""
 
 
 @dataclass(slots=True)
 class Facts:
-    """What the service knows of itself; `podman` is its version once it has answered."""
+    """What the service knows of itself; `podman` is its version once it has answered, `sockets` where it listens."""
 
     registry: str
     own_podman: bool = False
     podman: str = ""
     started: float = field(default_factory=time.time)
+    sockets: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,20 @@ class Steering:
     requests: Requests
     facts: Facts
 
+    @property
+    def inventory(self) -> Inventory:
+        """Every reference with its state."""
+        return Inventory(self.reconciler, self.requests)
+
+    @property
+    def _publishing(self) -> Publishing:
+        return Publishing(self.reconciler, self.requests)
+
     def status(self) -> Status:
         """Say how the service is."""
         reconciler, parts = self.reconciler, self.reconciler.parts
         export = parts.exporter.look()
-        failures = [views.failed(failure) for failure in reconciler.failures]
+        failures = self.inventory.failed
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -59,7 +72,7 @@ class Steering:
             counts={
                 "images": len(reconciler.images),
                 "published": len(reconciler.shown.publications),
-                "pending": len(reconciler.queue),
+                "pending": len(self.inventory.waiting),
                 "failed": len(failures),
                 "held": len(reconciler.shown.held),
                 "heldBack": len(reconciler.held_back),
@@ -67,69 +80,64 @@ class Steering:
             last_look=reconciler.last_look,
             export=None if export is None else views.export(export),
             failures=failures,
+            sockets=self.facts.sockets,
         )
 
+    def require_ready(self) -> None:
+        """Raise NotReadyError, which says why, until the first pass is through."""
+        if self.reconciler.ready.is_set():
+            return
+        denied = [one.message for one in self.reconciler.parts.conditions if one.status is False]
+        msg = f"the first pass is not through yet{': ' if denied else ''}{'; '.join(denied)}"
+        raise NotReadyError(msg)
+
     def publications(self) -> list[PublicationView]:
-        """List everything that is published, waits, failed or is held, by reference."""
-        reconciler = self.reconciler
-        shown = {reference: views.held(reference) for reference in reconciler.shown.held}
-        shown |= {reference: views.published(item) for reference, item in reconciler.shown.publications.items()}
-        shown |= {target.reference: views.pending(target) for target in reconciler.queue}
-        shown |= {failure.target.reference: views.failed(failure) for failure in reconciler.failures}
-        return [shown[reference] for reference in sorted(shown)]
+        """List every reference that is published or should be, or was until just now."""
+        return self.inventory.all()
+
+    def publication(self, reference: Reference) -> PublicationView:
+        """Show one reference; raise NotPublishedError where nothing is known of it."""
+        return self.inventory.one(reference)
 
     async def publish(self, image: str, reference: Reference | None) -> list[PublicationView]:
-        """Publish an image now, and wait for it.
+        """Publish an image now, and wait for it. Raises what `publishing` raises."""
+        shown = [step async for step in self.publishing(image, reference) if isinstance(step, Shown)]
+        return [self.publication(step.reference) for step in shown]
 
-        Under `reference` it stays until it is withdrawn or its image goes; otherwise the rules decide
-        the references. Lets through what was held. Raises ControlError where no rule maps a name.
-        """
-        steps = self.publishing(image, reference)
-        shown = {str(step.reference) async for step in steps if isinstance(step, Shown)}
-        return [view for view in self.publications() if view.reference in shown]
-
-    async def publishing(
+    def publishing(
         self, image: str, reference: Reference | None, *, force: bool = False
     ) -> AsyncGenerator[Step | Shown]:
         """Publish an image now, and tell how far it is: steps, and one `Shown` for each reference.
 
-        A step comes when something has changed, and every few seconds in any case. Who stops listening
-        stops nothing. With `force` it takes a reference from the image that the rules give it to. Raises
-        ImageUnknownError, UnreachableError, and ControlError with the reason why it is not published.
+        Under `reference` it stays until it is withdrawn or its image goes; otherwise the rules decide
+        the references. Lets through what was held. A step comes when something has changed, and every few
+        seconds in any case. Who stops listening stops nothing. With `force` it takes a reference from the
+        image that the rules give it to. Raises ImageUnknownError, UnreachableError, and ControlError with
+        the reason why it is not published.
         """
-        found = await finding.image(self.reconciler, image)
-        for target in finding.targets(self.reconciler, found, reference, force=force):
-            await self.reconciler.release(target.reference)
-            async with contextlib.aclosing(self._steps(target, self.requests.start(target))) as steps:
-                async for step in steps:
-                    yield step
-            yield self._shown(target)
+        return self._publishing.steps(Asked(image, reference, force))
 
-    async def _steps(self, target: Target, task: asyncio.Task[None]) -> AsyncGenerator[Step]:
-        last, told = None, 0.0
-        while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_EVERY)
-            step = self._step(target)
-            if not task.done() and (step != last or time.monotonic() - told > _TELL_EVERY):
-                yield step
-                last, told = step, time.monotonic()
+    async def begin(self, image: str, reference: Reference | None, *, force: bool = False) -> list[PublicationView]:
+        """Begin to publish an image, and return how its references are now."""
+        return self.inventory.of(await self._publishing.begin(Asked(image, reference, force)))
 
-    def _step(self, target: Target) -> Step:
-        now = self.reconciler.parts.exporter.look_for(target.image)
-        if now is None:
-            return Step(target.reference, target.image.id)
-        return Step(target.reference, target.image.id, now.layers_done, now.layers, now.written)
-
-    def _shown(self, target: Target) -> Shown:
-        publication = self.reconciler.shown.publications.get(target.reference)
-        if publication is not None and publication.source == target.image.source:
-            return Shown(target.reference, publication.descriptor.digest, publication.descriptor.size)
-        why = self.requests.failure(target) or "its image has left podman's store"
-        msg = f"{target.reference} is not published: {why}"
-        raise ControlError(msg)
+    async def preview(self, image: str, reference: Reference | None, *, force: bool = False) -> list[PublicationView]:
+        """Say what would be published, and do nothing: Pending where the tree does not show it yet."""
+        targets = await self._publishing.targets(Asked(image, reference, force))
+        shown = self.reconciler.shown.publications
+        found = [(target, shown.get(target.reference)) for target in targets]
+        return [
+            views.published(now)
+            if now is not None and now.source == target.image.source
+            else views.pending(target, now)
+            for target, now in found
+        ]
 
     async def withdraw(self, reference: Reference, *, hold: bool) -> None:
-        """Take a publication out of the tree; with `hold` it stays out until it is published by hand."""
+        """Take a publication out of the tree; with `hold` it stays out until it is published by hand.
+
+        Of a request that failed, only the failure is forgotten.
+        """
         target = self.reconciler.wanted.targets.get(reference)
         publication = self.reconciler.shown.publications.get(reference)
         if target is not None and not hold and not (publication is not None and publication.requested):
@@ -138,14 +146,25 @@ class Steering:
                 f"keep it out with --hold, or `podman untag {target.name}`"
             )
             raise ControlError(msg)
-        await self.reconciler.withdraw(reference, hold=hold)
+        had_failed = self.requests.forget(reference)
+        if publication is not None or hold or not had_failed:
+            await self.reconciler.withdraw(reference, hold=hold)
 
     async def resync(self, *, prune: bool) -> Status:
         """Look at everything now, also at what failed and waits; `prune` lets a mass withdrawal through."""
         self.reconciler.failures.clear()
         if not await self.reconciler.look(prune=prune):
-            raise UnreachableError(self._blind)
+            raise UnreachableError(self.reconciler.parts.conditions[Kind.PODMAN_REACHABLE].message)
         return self.status()
+
+    async def plan(self, *, prune: bool) -> PlanView:
+        """Say what a look would do, and do nothing."""
+        plan = await self.reconciler.plan()
+        shown = self.reconciler.shown
+        publish = [views.pending(target, shown.publications.get(target.reference)) for target in plan.publish]
+        leaving = [views.published(shown.publications[one]) for one in plan.withdraw if one in shown.publications]
+        held_back = not prune and is_mass_withdrawal(plan, shown, self.reconciler.parts.bounds.max_withdraw)
+        return PlanView(publish, [] if held_back else leaving, leaving if held_back else [])
 
     async def sweep(self, *, dry_run: bool) -> SweptView:
         """Sweep the tree."""
@@ -158,21 +177,11 @@ class Steering:
         shown = {view.reference: view for view in self.publications()}
         message = "" if found.names else "it has no name, and only named images are published"
         requested = [
-            view for view in shown.values() if view.requested and view.image == found.id and view.state == "Published"
+            view
+            for view in shown.values()
+            if view.requested and view.image == found.id and view.state is State.PUBLISHED
         ]
-        decisions = [_decision(self.reconciler.parts.policy.decide(name, found), shown) for name in found.names]
+        decisions = [views.decision(self.reconciler.parts.policy.decide(name, found), shown) for name in found.names]
         if requested:
             decisions.append(DecisionView("", "", ["published by hand"], requested))
         return Explanation(found.id, str(found.digest or ""), decisions, message)
-
-    @property
-    def _blind(self) -> str:
-        return self.reconciler.parts.conditions[Kind.PODMAN_REACHABLE].message
-
-
-def _decision(decision: Decision, shown: dict[str, PublicationView]) -> DecisionView:
-    found = [
-        shown.get(str(reference), PublicationView(reference=str(reference), state="Pending"))
-        for reference in decision.references
-    ]
-    return DecisionView(decision.name, decision.reason, list(decision.trace), found)

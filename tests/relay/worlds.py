@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +113,8 @@ class World:
 
 
 @contextlib.contextmanager
-def world(profile: str = "full") -> Iterator[World]:
-    """Run one while the block runs."""
+def world(profile: str = "full", registry: Mapping[str, object] | None = None) -> Iterator[World]:
+    """Run one while the block runs; `registry` are more settings of podbridge's registry."""
     with scratch() as directory, pytest.MonkeyPatch.context() as patch, plain_registry(directory) as plain:
         (directory / "containers.conf").write_text(CONTAINERS, encoding="utf-8")
         patch.setenv("CONTAINERS_CONF", str(directory / "containers.conf"))
@@ -127,8 +127,11 @@ def world(profile: str = "full") -> Iterator[World]:
             "podman": {"command": store.command, "socket": f"unix://{directory / 's'}"},
             "api": {"socket": str(directory / "p" / "api.sock"), "profile": profile, "floor": "1.44"},
         }
-        with podman(store, directory / "s"), Service(store, directory / "p", settings) as service:
-            yield World(service, plain)
+        with podman(store, directory / "s"):
+            service = Service(store, directory / "p")
+            service.configure({**settings, "registry": {"listen": service.address, **(registry or {})}})
+            with service:
+                yield World(service, plain)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ class Scale:
     """How much is measured."""
 
     pings: int = 2000
-    rounds: int = 5
+    rounds: int = 3
     megabytes: int = 1000
 
 
@@ -74,7 +74,7 @@ def save(path: Path, megabytes: int) -> float:
     """Return the seconds of saving the image."""
     connection = Unix(path)
     begun = time.perf_counter()
-    connection.request("GET", f"/v4.0.0/libpod/images/{NAME}/get?format=oci-archive")
+    connection.request("GET", f"/v4.0.0/libpod/images/{NAME}/get?format=docker-archive")
     answer, buffer, size = connection.getresponse(), bytearray(1 << 18), 0
     while count := answer.readinto(buffer):
         size += count

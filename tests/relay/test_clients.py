@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.benchmarks.meter import peak_bytes
+from tests.benchmarks.relay import MEMORY_FLOOR, NAME, save, send
+from tests.end_to_end.programs import eventually
 from tests.relay.scenarios import SCENARIOS, Bench
 from tests.relay.worlds import World, shell, world
 
@@ -30,3 +33,15 @@ async def test_a_client_cannot_tell_podbridge_from_podman(here: World, client: s
     assert bridge == direct
     assert all(value is not False for value in bridge.values())
     assert here.registry.digest(f"{word}bridge", "1") is not None
+
+
+def test_large_bodies_pass_without_memory(here: World) -> None:
+    """Both ways 200 MB: what the service holds at its peak does not grow with them."""
+    here.store.build_large(NAME, 200)
+    process = here.service.process
+    assert process is not None
+    eventually(lambda: here.registry.digest("large", "1"), 30)
+    before = peak_bytes(process.pid)
+    save(here.bridge, 200)
+    send(here.bridge, 200)
+    assert peak_bytes(process.pid) - before < MEMORY_FLOOR

@@ -283,7 +283,7 @@ async def test_without_full_no_byte_behind_a_request_reaches_podman(rig: Rig, pr
         got.append(await reader.read())
 
     async with rig.upstream(handle):
-        await rig.say(PING + b"POST /containers/create HTTP/1.1\r\nHost: d\r\n\r\n")
+        await rig.say(PING + b"POST /containers/create HTTP/1.1\r\nHost: d\r\n\r\n", end=False)
         await until(lambda: bool(got))
     assert got == [b""]
 

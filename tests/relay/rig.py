@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -117,6 +118,13 @@ async def until(question: Callable[[], bool], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
         while not question():  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.01)
+
+
+def hung_up(writer: asyncio.StreamWriter) -> bool:
+    """Say whether the other end of a connection is closed both ways."""
+    poller = select.poll()
+    poller.register(writer.get_extra_info("socket").fileno(), 0)
+    return bool(poller.poll(0))
 
 
 def descriptors() -> int:

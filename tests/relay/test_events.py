@@ -99,7 +99,7 @@ async def test_a_publication_never_cuts_one_of_podmans_lines(rig: Rig, minor: by
     assert [json.loads(line)["Action"] for line in lines] == ["push", "tag", "tag"]
     if minor == b"1":
         assert content.endswith(b"\r\n0\r\n\r\n")
-        assert all(int(size, 16) for size in content.splitlines()[0::3][:-1])
+        assert content.count(b"}\n\r\n") == len(lines)  # each in a chunk of its own
 
 
 async def test_a_bad_filter_is_answered_by_podman(rig: Rig) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import json
 import os
+import socket
 
 import pytest
 
 from bridge.config import Profile
-from tests.relay.rig import Rig, descriptors, request_head, until
+from bridge.relay.wire import Wire
+from tests.relay.rig import Rig, descriptors, hung_up, request_head, until
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 CLOSING = b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"
@@ -78,8 +80,23 @@ async def test_a_process_that_ends_ends_a_client_that_still_could_write(rig: Rig
         writer.write(b"HTTP/1.1 101 UPGRADED\r\n\r\nbye")
 
     async with rig.upstream(handle):
-        answer = await rig.say(b"POST /containers/x/attach HTTP/1.1\r\nHost: d\r\n\r\n", end=False)
-    assert answer.endswith(b"bye")
+        reader, writer = await rig.connect()
+        writer.write(b"POST /containers/x/attach HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert (await reader.read()).endswith(b"bye")
+        await until(lambda: hung_up(writer))
+        writer.close()
+
+
+async def test_a_slow_reader_gets_every_byte_once() -> None:
+    content = os.urandom(3_000_000)
+    ours, theirs = socket.socketpair()
+    with Wire(ours) as wire, theirs:
+        writing = asyncio.create_task(wire.write(content))
+        got = bytearray()
+        while len(got) < len(content):
+            got += await asyncio.to_thread(theirs.recv, 7001)
+        await writing
+    assert got == content
 
 
 async def test_a_client_that_leaves_a_silent_process_leaves_podman_too(rig: Rig) -> None:

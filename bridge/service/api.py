@@ -44,7 +44,7 @@ async def serving(config: Config, steering: Steering, listener: socket.socket) -
             own=parts.policy.own,
             login=login,
         )
-        steering.facts.sockets["api"] = str(config.api.socket)
+        steering.facts.sockets["api"] = listener.getsockname()
         async with relay.serving(relay.Relay(parts.podman.socket, config.api, desk), listener):
             yield
 

@@ -28,8 +28,8 @@ def event_of(change: Change, registry: str) -> Event | None:
     """Return a publication as podman tells a push to `registry`, `HOST:PORT`; None for any other change."""
     if change.action is not Action.PUBLISHED or change.publication is None:
         return None
-    publication = change.publication
-    now = time.time_ns()
+    publication, now = change.publication, time.time_ns()
+    image = publication.source.image_id
     attributes = {
         "containerExitCode": "0",
         "image": "",
@@ -40,7 +40,6 @@ def event_of(change: Change, registry: str) -> Event | None:
         "podbridge.fidelity": str(publication.fidelity),
         "podbridge.name": publication.name,
     }
-    image = publication.source.image_id
     return {
         "status": "push",
         "id": image,

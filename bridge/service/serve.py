@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from bridge.changes import Action, Change
@@ -39,9 +40,7 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
             control_socket = stack.enter_context(sockets.take("control") or commands.listening(config.control))
-            api_socket = None
-            if config.api is not None:
-                api_socket = stack.enter_context(sockets.take("api") or api.listening(config.api))
+            api_socket = stack.enter_context(_api_socket(config, sockets))
             pulls = await enter(_pulls(settings, sockets))
             facts = Facts(pulls.address)
             podman = await enter(parts.connected(config))
@@ -54,6 +53,12 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
                 await enter(api.serving(config, steering, api_socket))
             await enter(_watching(settings, reconciler, facts))
             yield steering
+
+
+def _api_socket(config: Config, sockets: Sockets) -> contextlib.AbstractContextManager[socket.socket | None]:
+    if config.api is None:
+        return contextlib.nullcontext()
+    return sockets.take("api") or api.listening(config.api)
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,8 @@ BridgeError                 caught by the command line: one line, exit code 1
 │   ├── LockedError         another publisher works on this tree
 │   └── NotPublishedError   nothing of that name, tag or digest is published
 ├── ControlError            the running service refused what was asked, or none runs
+│   ├── ForgottenError      what happened since then is not known any more: begin anew
+│   └── NotReadyError       the first pass is not through yet
 └── ListenError             an address cannot be listened on
 """
 
@@ -71,6 +73,14 @@ class NotPublishedError(TreeError):
 
 class ControlError(BridgeError):
     """The running service refused a request, or no service runs."""
+
+
+class ForgottenError(ControlError):
+    """What happened since a moment is not known any more."""
+
+
+class NotReadyError(ControlError):
+    """The service has not finished its first pass."""
 
 
 class ListenError(BridgeError):

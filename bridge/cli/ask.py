@@ -91,9 +91,9 @@ def list_command(context: click.Context, /, digest: str | None, json_output: boo
 
 
 def _ask_service(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
-    from bridge.control.schema import PublicationView
+    from bridge.control.schema import PublicationList
 
-    return _client(context, values).get("/publications", dict[str, list[PublicationView]])["publications"]
+    return _client(context, values).get("/publications", PublicationList).publications
 
 
 def _read_tree(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":

@@ -3,18 +3,22 @@
 from bridge.config.loading import Loaded, load
 from bridge.config.places import default_file, default_podman_socket, runtime_dir, xdg
 from bridge.config.settings import (
+    ApiConfig,
     AuthConfig,
     Config,
     ControlConfig,
     EncodingsConfig,
     Export,
     HooksConfig,
+    MetricsConfig,
     PodmanConfig,
+    Profile,
     RegistryConfig,
     TlsConfig,
 )
 
 __all__ = [
+    "ApiConfig",
     "AuthConfig",
     "Config",
     "ControlConfig",
@@ -22,7 +26,9 @@ __all__ = [
     "Export",
     "HooksConfig",
     "Loaded",
+    "MetricsConfig",
     "PodmanConfig",
+    "Profile",
     "RegistryConfig",
     "TlsConfig",
     "default_file",

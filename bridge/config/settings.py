@@ -1,12 +1,14 @@
 """What can be configured: typed, checked, everything with a default."""
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from bridge.config.places import runtime_dir
 from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
 from bridge.units import Address, Bytes, Percent, Seconds
@@ -79,9 +81,45 @@ class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ControlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `podbridge status` and its like find the service."""
+    """Where `podbridge status` and its like find the service; the members of `group` may use it beside its owner."""
 
     socket: Path = Path()
+    group: str | None = None
+
+
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where metrics and probes are served on TCP, open to whoever reaches it; the control socket has them always."""
+
+    listen: Address | None = None
+
+
+class Profile(StrEnum):
+    """What the api socket lets its clients do, each including those before it."""
+
+    READ = "read"
+    PUBLISH = "publish"
+    FULL = "full"
+
+
+def _api_socket() -> Path:
+    return runtime_dir() / "api.sock"
+
+
+class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A socket that speaks podman's and docker's API, and publishes.
+
+    The members of `group` may use it beside its owner; `floor` is the least version of docker's API that it announces.
+    """
+
+    socket: Path = msgspec.field(default_factory=_api_socket)
+    group: str | None = None
+    profile: Profile = Profile.READ
+    floor: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.floor is not None and not re.fullmatch(r"1\.(2[4-9]|3\d|4\d|5[0-2])", self.floor):
+            msg = f"floor: expected a version of docker's API from 1.24 to 1.52, such as '1.44', got {self.floor!r}"
+            raise ValueError(msg)
 
 
 class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,6 +151,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tree: Path = Path()
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
+    api: ApiConfig | None = None
+    metrics: MetricsConfig = MetricsConfig()
     encodings: EncodingsConfig = EncodingsConfig()
     hooks: HooksConfig = HooksConfig()
     publish: tuple[Rule, ...] = ()

@@ -1,6 +1,20 @@
 """The JSON documents of the control API. Times are in seconds since the epoch, sizes in bytes."""
 
+from enum import StrEnum
+
 import msgspec
+
+
+class State(StrEnum):
+    """What has become of a reference."""
+
+    PENDING = "Pending"
+    EXPORTING = "Exporting"
+    PUBLISHED = "Published"
+    DENIED = "Denied"
+    FAILED = "Failed"
+    HELD = "Held"
+    WITHDRAWN = "Withdrawn"
 
 
 class ConditionView(msgspec.Struct, rename="camel"):
@@ -25,15 +39,18 @@ class ExportView(msgspec.Struct, rename="camel"):
 
 
 class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
-    """One reference: what it shows, or why it does not. `state` is Published, Pending, Failed, Denied or Held.
+    """One reference: what it shows, or why it does not. What is left out is empty, 0 or false.
 
-    `digest` is the one that is served, `podman_digest` the one that podman shows, `origins` are all that
-    podman knows the image by. `fidelity` says how the first relates to the others, `reason` why. `keep`
-    is null for good, and `gone` the time when the image left the store.
+    `digest` is the one that is served, also while a later image is pending or has failed; `podmanDigest`
+    the one that podman shows of `image`, `origins` are all that podman knows it by. `fidelity` says how
+    the first relates to the others, `reason` why, and `message` why the state is what it is. `keep` is
+    how long a publication outlives its image, null for good; `gone` is when that left the store;
+    `withdrawn` when the reference did, whose bytes stay for the grace period. `retryAt` is when a
+    failure is tried again.
     """
 
     reference: str
-    state: str
+    state: State
     name: str = ""
     image: str = ""
     digest: str = ""
@@ -47,13 +64,23 @@ class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
     requested: bool = False
     keep: float | None = 0
     gone: float | None = None
+    withdrawn: float | None = None
     message: str = ""
     attempts: int = 0
     retry_at: float | None = None
+    layers_done: int = 0
+    layers: int = 0
+    written: int = 0
+
+
+class PublicationList(msgspec.Struct):
+    """Publications, by reference."""
+
+    publications: list[PublicationView]
 
 
 class Status(msgspec.Struct, rename="camel"):
-    """How the service is."""
+    """How the service is. `sockets` are the addresses of its endpoints, by name."""
 
     version: str
     pid: int
@@ -67,6 +94,7 @@ class Status(msgspec.Struct, rename="camel"):
     last_look: float | None
     export: ExportView | None
     failures: list[PublicationView]
+    sockets: dict[str, str] = {}
 
 
 class DecisionView(msgspec.Struct, rename="camel"):
@@ -90,11 +118,50 @@ class Explanation(msgspec.Struct, rename="camel"):
     message: str = ""
 
 
-class PublishRequest(msgspec.Struct, forbid_unknown_fields=True, rename={"as_": "as"}):
-    """Publish `image` (a name or an ID), under `as` where the rules should not decide."""
+class PublishRequest(
+    msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, rename={"as_": "as", "dry_run": "dryRun"}
+):
+    """Publish `image` (a name or an ID), under `as` where the rules should not decide.
+
+    `force` takes a reference from the image that the rules give it to. `dryRun` only tells what would be.
+    """
 
     image: str
     as_: str | None = None
+    force: bool = False
+    dry_run: bool = False
+
+
+class PlanView(msgspec.Struct, rename="camel"):
+    """What a pass would do now. `heldBack` is what it would not withdraw without `prune`: a mass withdrawal."""
+
+    publish: list[PublicationView]
+    withdraw: list[PublicationView]
+    held_back: list[PublicationView]
+
+
+class EventView(msgspec.Struct, rename="camel", omit_defaults=True):
+    """One change of a reference. `action` is published, withdrawn or failed.
+
+    `digest` is what it shows now, and of a withdrawal what it showed last; `previous` what it showed
+    before, where that was something else. `seconds` and `read` tell what the export took, in seconds and
+    in bytes of layers. `message` says why it failed, `attempts` how often so far.
+    """
+
+    id: str
+    time: float
+    action: str
+    reference: str
+    name: str = ""
+    image: str = ""
+    digest: str = ""
+    previous: str = ""
+    fidelity: str = ""
+    size: int = 0
+    seconds: float = 0
+    read: int = 0
+    message: str = ""
+    attempts: int = 0
 
 
 class SweptView(msgspec.Struct, rename="camel"):

@@ -47,12 +47,18 @@ class Exporter:
         self._tree = tree
         self._claims = Claims(SIDE_BY_SIDE)
         self._jobs: list[Job] = []
+        self._members: dict[str, str] = {}
         self.failed: frozenset[Source] = frozenset()
         """Images that failed before: each is tried alone, so that one that fills the disk fails no other."""
 
     def look(self) -> Progress | None:
         """Say how far the export is that has been under way longest; None where there is none."""
         return self._jobs[0].progress() if self._jobs else None
+
+    def look_for(self, image: Image) -> Progress | None:
+        """Say how far the export of `image`, or of a member of it, is; None where that is not under way."""
+        wanted = self._members.get(image.id, image.id)
+        return next((job.progress() for job in self._jobs if job.image.id == wanted), None)
 
     @contextlib.asynccontextmanager
     async def export(self, image: Image, store: Iterable[Image] = ()) -> AsyncIterator[Exported]:
@@ -75,7 +81,9 @@ class Exporter:
         begun, read = time.monotonic(), 0
         content = await self._transport.index(image)
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._members.pop, image.id, None)
             for member in lists.members(content, image, store):
+                self._members[image.id] = member.image.id
                 exported = await stack.enter_async_context(self.export(member.image, store))
                 read += exported.read
                 lists.require_exact(member, exported.descriptor.digest)

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import math
 import time
+from collections import Counter
 
 from bridge.changes import Trigger
 from bridge.conditions import Kind
@@ -19,6 +20,7 @@ from bridge.plan import Image, Plan, Shown, Target, is_mass_withdrawal, make_pla
 from bridge.policy import Policy, Wanted
 from bridge.publish import telling, threads
 from bridge.publish.failures import Failures, retry_delay, words
+from bridge.publish.noticed import Noticed
 from bridge.publish.parts import Bounds, Parts
 from bridge.publish.work import Work
 from bridge.publish.writer import TreeWriter
@@ -36,7 +38,8 @@ class Reconciler:
     """Keeps one tree in step with one store.
 
     `ready` is set when the first pass, exports included, is through. `held_back` and `shown` are what the
-    last pass left, for others to read, as are `images`, `wanted`, `queue` and `failures`.
+    last pass left, for others to read, as are `images`, `wanted`, `queue` and `failures`. `passes` counts them
+    by what came of them: changed, unchanged, failed.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -44,6 +47,8 @@ class Reconciler:
         self.last_look: float | None = None
         self.ready = asyncio.Event()
         self.parts = parts
+        self.noticed = Noticed()
+        self.passes: Counter[str] = Counter()
         self._remember()
         self._writer = TreeWriter(parts)
         self._work = Work(parts, self._writer, self.poke, self._settle)
@@ -82,6 +87,7 @@ class Reconciler:
         log.debug("poked reason=%s trigger=%s", reason, trigger)
         if self._trigger is Trigger.RESYNC:
             self._trigger = trigger
+        self.noticed.poke()
         self._poked.set()
 
     def follow(self, policy: Policy, bounds: Bounds) -> None:
@@ -121,11 +127,13 @@ class Reconciler:
 
     async def _look(self, trigger: Trigger, *, prune: bool) -> bool:
         begun = time.monotonic()
+        self.noticed.begin()
         conditions = self.parts.conditions
         try:
             images = await self.parts.podman.images()
         except PodmanError as error:
             self._failed_looks += 1
+            self.passes["failed"] += 1
             conditions.deny(Kind.PODMAN_REACHABLE, type(error).__name__.removesuffix("Error"), str(error))
             return False
         self._failed_looks = 0
@@ -137,6 +145,13 @@ class Reconciler:
         self.last_look = time.time()
         self._settle()
         return True
+
+    async def plan(self) -> Plan:
+        """List the store and say what a pass would do. Raises PodmanError where it cannot be listed."""
+        async with self._looking:
+            images = await self.parts.podman.images()
+        shown = self.parts.tree.shown
+        return make_plan(self.parts.policy.wanted(images).targets, shown, images, time.time())
 
     async def publish(self, target: Target) -> bool:
         """Publish what somebody asked for. Return False where that fails, or a gate denies it."""
@@ -171,6 +186,8 @@ class Reconciler:
         shown = self.parts.tree.shown
         plan = make_plan(wanted.targets, shown, images, time.time())
         telling.warn(self.wanted, wanted)
+        self.noticed.find(plan.publish)
+        self.passes["changed" if plan else "unchanged"] += 1
         changed = images != self.images
         self._work.take_note(images, wanted)
         self.failures.keep(plan.publish)

@@ -2,19 +2,19 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Conditions, Kind
 from bridge.config import Config
-from bridge.control import server as control
 from bridge.errors import PodmanError
 from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
 from bridge.registry import workers
 from bridge.registry.workers import Workers
-from bridge.service import parts
+from bridge.service import api, commands, parts, requests
 from bridge.service.afterwards import PATIENCE, hearing
 from bridge.service.encoding import keep_encoded
 from bridge.service.settings import Settings
@@ -43,18 +43,27 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
         conditions.confirm(Kind.TREE_WRITABLE)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            commands = stack.enter_context(sockets.take("control") or control.listening(config.control.socket))
+            control_socket = stack.enter_context(sockets.take("control") or commands.listening(config.control))
+            api_socket = stack.enter_context(_api_socket(config, sockets))
             pulls = await enter(_pulls(settings, sockets))
             facts = Facts(pulls.address)
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
-            steering = Steering(reconciler, facts, pulls)
-            await enter(control.serving(steering, commands))
+            steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls)
+            await enter(commands.taken(config, steering, control_socket))
+            if api_socket is not None:
+                await enter(api.serving(config, steering, api_socket))
             await enter(hearing(reconciler.parts, PATIENCE))
             await enter(_watching(settings, reconciler, facts))
             yield steering
+
+
+def _api_socket(config: Config, sockets: Sockets) -> contextlib.AbstractContextManager[socket.socket | None]:
+    if config.api is None:
+        return contextlib.nullcontext()
+    return sockets.take("api") or api.listening(config.api)
 
 
 @contextlib.asynccontextmanager

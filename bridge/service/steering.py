@@ -1,30 +1,42 @@
 """What operators ask of the running service, done with the reconciler."""
 
 import os
-import re
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from bridge import __version__
 from bridge.conditions import Kind
-from bridge.control.schema import DecisionView, Explanation, PublicationView, Status, SweptView
-from bridge.errors import ControlError, ImageUnknownError, UnreachableError
+from bridge.control.schema import (
+    DecisionView,
+    Explanation,
+    PlanView,
+    PublicationView,
+    State,
+    Status,
+    SweptView,
+)
+from bridge.errors import ControlError, NotReadyError, UnreachableError
 from bridge.oci import Reference
-from bridge.plan import Image, Target
-from bridge.policy import Decision
+from bridge.plan import is_mass_withdrawal
+from bridge.progress import Shown, Step
 from bridge.publish.reconcile import Reconciler
 from bridge.registry.workers import Workers
-from bridge.service import views
+from bridge.service import finding, views
+from bridge.service.inventory import Inventory
+from bridge.service.publishing import Asked, Publishing
+from bridge.service.requests import Requests
 
 
 @dataclass(slots=True)
 class Facts:
-    """What the service knows of itself; `podman` is its version once it has answered."""
+    """What the service knows of itself; `podman` is its version once it has answered, `sockets` where it listens."""
 
     registry: str
     own_podman: bool = False
     podman: str = ""
     started: float = field(default_factory=time.time)
+    sockets: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +44,24 @@ class Steering:
     """The control API's way to the parts."""
 
     reconciler: Reconciler
+    requests: Requests
     facts: Facts
     workers: Workers
+
+    @property
+    def inventory(self) -> Inventory:
+        """Every reference with its state."""
+        return Inventory(self.reconciler, self.requests)
+
+    @property
+    def _publishing(self) -> Publishing:
+        return Publishing(self.reconciler, self.requests)
 
     def status(self) -> Status:
         """Say how the service is."""
         reconciler, parts = self.reconciler, self.reconciler.parts
         export = parts.exporter.look()
-        failures = [views.failed(failure, reconciler.shown) for failure in reconciler.failures]
+        failures = self.inventory.failed
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -52,48 +74,73 @@ class Steering:
             counts={
                 "images": len(reconciler.images),
                 "published": len(reconciler.shown.publications),
-                "pending": len(reconciler.queue),
-                "failed": len(failures) - reconciler.failures.denied,
-                "denied": reconciler.failures.denied,
+                "pending": len(self.inventory.waiting),
+                "failed": sum(view.state is State.FAILED for view in failures),
+                "denied": sum(view.state is State.DENIED for view in failures),
                 "held": len(reconciler.shown.held),
                 "heldBack": len(reconciler.held_back),
             },
             last_look=reconciler.last_look,
             export=None if export is None else views.export(export),
             failures=failures,
+            sockets=self.facts.sockets,
         )
 
+    def require_ready(self) -> None:
+        """Raise NotReadyError, which says why, until the first pass is through."""
+        if self.reconciler.ready.is_set():
+            return
+        denied = [one.message for one in self.reconciler.parts.conditions if one.status is False]
+        msg = f"the first pass is not through yet{': ' if denied else ''}{'; '.join(denied)}"
+        raise NotReadyError(msg)
+
     def publications(self) -> list[PublicationView]:
-        """List everything that is published, waits, failed or is held, by reference."""
-        reconciler = self.reconciler
-        shown = {reference: views.held(reference) for reference in reconciler.shown.held}
-        shown |= {reference: views.published(item) for reference, item in reconciler.shown.publications.items()}
-        shown |= {target.reference: views.pending(target) for target in reconciler.queue}
-        shown |= {item.target.reference: views.failed(item, reconciler.shown) for item in reconciler.failures}
-        return [shown[reference] for reference in sorted(shown)]
+        """List every reference that is published or should be, or was until just now."""
+        return self.inventory.all()
+
+    def publication(self, reference: Reference) -> PublicationView:
+        """Show one reference; raise NotPublishedError where nothing is known of it."""
+        return self.inventory.one(reference)
 
     async def publish(self, image: str, reference: Reference | None) -> list[PublicationView]:
-        """Publish an image now, and wait for it.
+        """Publish an image now, and wait for it. Raises what `publishing` raises."""
+        shown = [step async for step in self.publishing(image, reference) if isinstance(step, Shown)]
+        return [self.publication(step.reference) for step in shown]
+
+    def publishing(
+        self, image: str, reference: Reference | None, *, force: bool = False
+    ) -> AsyncGenerator[Step | Shown]:
+        """Publish an image now, and tell how far it is: steps, and one `Shown` for each reference.
 
         Under `reference` it stays until it is withdrawn or its image goes; otherwise the rules decide
-        the references. Lets through what was held. Raises ControlError where no rule maps a name.
+        the references. Lets through what was held. A step comes when something has changed, and every few
+        seconds in any case. Who stops listening stops nothing. With `force` it takes a reference from the
+        image that the rules give it to. Raises ImageUnknownError, UnreachableError, and ControlError with
+        the reason why it is not published.
         """
-        found = await self._image(image)
-        targets = self._targets(found, reference)
-        for target in targets:
-            await self.reconciler.release(target.reference)
-            await self.reconciler.publish(target)
-        shown = {view.reference: view for view in self.publications()}
-        results = [shown.get(str(target.reference)) for target in targets]
-        for view, target in zip(results, targets, strict=True):
-            if view is None or view.state != "Published":
-                why = view.message if view is not None else "its image has left podman's store"
-                msg = f"{target.reference} is not published: {why}"
-                raise ControlError(msg)
-        return [view for view in results if view is not None]
+        return self._publishing.steps(Asked(image, reference, force))
+
+    async def begin(self, image: str, reference: Reference | None, *, force: bool = False) -> list[PublicationView]:
+        """Begin to publish an image, and return how its references are now."""
+        return self.inventory.of(await self._publishing.begin(Asked(image, reference, force)))
+
+    async def preview(self, image: str, reference: Reference | None, *, force: bool = False) -> list[PublicationView]:
+        """Say what would be published, and do nothing: Pending where the tree does not show it yet."""
+        targets = await self._publishing.targets(Asked(image, reference, force))
+        shown = self.reconciler.shown.publications
+        found = [(target, shown.get(target.reference)) for target in targets]
+        return [
+            views.published(now)
+            if now is not None and now.source == target.image.source
+            else views.pending(target, now)
+            for target, now in found
+        ]
 
     async def withdraw(self, reference: Reference, *, hold: bool) -> None:
-        """Take a publication out of the tree; with `hold` it stays out until it is published by hand."""
+        """Take a publication out of the tree; with `hold` it stays out until it is published by hand.
+
+        Of a request that failed, only the failure is forgotten.
+        """
         target = self.reconciler.wanted.targets.get(reference)
         publication = self.reconciler.shown.publications.get(reference)
         if target is not None and not hold and not (publication is not None and publication.requested):
@@ -102,14 +149,25 @@ class Steering:
                 f"keep it out with --hold, or `podman untag {target.name}`"
             )
             raise ControlError(msg)
-        await self.reconciler.withdraw(reference, hold=hold)
+        had_failed = self.requests.forget(reference)
+        if publication is not None or hold or not had_failed:
+            await self.reconciler.withdraw(reference, hold=hold)
 
     async def resync(self, *, prune: bool) -> Status:
         """Look at everything now, also at what failed and waits; `prune` lets a mass withdrawal through."""
         self.reconciler.failures.clear()
         if not await self.reconciler.look(prune=prune):
-            raise UnreachableError(self._blind)
+            raise UnreachableError(self.reconciler.parts.conditions[Kind.PODMAN_REACHABLE].message)
         return self.status()
+
+    async def plan(self, *, prune: bool) -> PlanView:
+        """Say what a look would do, and do nothing."""
+        plan = await self.reconciler.plan()
+        shown = self.reconciler.shown
+        publish = [views.pending(target, shown.publications.get(target.reference)) for target in plan.publish]
+        leaving = [views.published(shown.publications[one]) for one in plan.withdraw if one in shown.publications]
+        held_back = not prune and is_mass_withdrawal(plan, shown, self.reconciler.parts.bounds.max_withdraw)
+        return PlanView(publish, [] if held_back else leaving, leaving if held_back else [])
 
     async def sweep(self, *, dry_run: bool) -> SweptView:
         """Sweep the tree."""
@@ -118,66 +176,15 @@ class Steering:
 
     async def explain(self, image: str) -> Explanation:
         """Say why an image is or is not published."""
-        found = await self._image(image)
+        found = await finding.image(self.reconciler, image)
         shown = {view.reference: view for view in self.publications()}
         message = "" if found.names else "it has no name, and only named images are published"
         requested = [
-            view for view in shown.values() if view.requested and view.image == found.id and view.state == "Published"
+            view
+            for view in shown.values()
+            if view.requested and view.image == found.id and view.state is State.PUBLISHED
         ]
-        decisions = [_decision(self.reconciler.parts.policy.decide(name, found), shown) for name in found.names]
+        decisions = [views.decision(self.reconciler.parts.policy.decide(name, found), shown) for name in found.names]
         if requested:
             decisions.append(DecisionView("", "", ["published by hand"], requested))
         return Explanation(found.id, str(found.digest or ""), decisions, message)
-
-    @property
-    def _blind(self) -> str:
-        return self.reconciler.parts.conditions[Kind.PODMAN_REACHABLE].message
-
-    def _targets(self, image: Image, reference: Reference | None) -> list[Target]:
-        if reference is not None:
-            name = image.names[0] if image.names else image.id
-            return [Target(reference, image, name, requested=True)]
-        decisions = [self.reconciler.parts.policy.decide(name, image) for name in image.names]
-        targets = [
-            Target(reference, image, decision.name) for decision in decisions for reference in decision.references
-        ]
-        if not targets:
-            reasons = "; ".join(f"{decision.name}: {decision.reason}" for decision in decisions)
-            why = reasons or "it has no name"
-            msg = f"image {image.id[:12]} is not published by any rule ({why}): name it with --as NAME:TAG"
-            raise ControlError(msg)
-        return targets
-
-    async def _image(self, text: str) -> Image:
-        """Find an image as podman does: by full name, by short name, by ID or a part of it."""
-        if not await self.reconciler.look():
-            raise UnreachableError(self._blind)
-        images = self.reconciler.images
-        for wanted in _spellings(text):
-            for image in images:
-                if wanted in image.names:
-                    return image
-        prefix = text.removeprefix("sha256:")
-        found = [image for image in images if image.id.startswith(prefix)] if _is_id(prefix) else []
-        if len(found) == 1:
-            return found[0]
-        problem = "stands for several images; give more of its ID" if found else "is not in podman's store"
-        msg = f"{text!r} {problem}"
-        raise ImageUnknownError(msg)
-
-
-def _decision(decision: Decision, shown: dict[str, PublicationView]) -> DecisionView:
-    found = [
-        shown.get(str(reference), PublicationView(reference=str(reference), state="Pending"))
-        for reference in decision.references
-    ]
-    return DecisionView(decision.name, decision.reason, list(decision.trace), found)
-
-
-def _spellings(text: str) -> list[str]:
-    tagged = text if ":" in text.rpartition("/")[2] else f"{text}:latest"
-    return [text, tagged, f"localhost/{tagged}", f"docker.io/library/{tagged}", f"docker.io/{tagged}"]
-
-
-def _is_id(text: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{3,64}", text) is not None

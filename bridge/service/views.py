@@ -2,22 +2,25 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from bridge.changes import Change
 from bridge.conditions import Condition
-from bridge.control.schema import ConditionView, ExportView, PublicationView
+from bridge.control.schema import ConditionView, DecisionView, EventView, ExportView, PublicationView, State
 from bridge.oci import Reference
-from bridge.plan import Publication, Shown, Target
+from bridge.plan import Publication, Target
+from bridge.policy import Decision
 from bridge.publish.failures import Failure
 from bridge.publish.job import Progress
+from bridge.tree.index import Superseded
 
 
 def published(publication: Publication) -> PublicationView:
     """Show a publication of the tree."""
     return PublicationView(
         reference=str(publication.reference),
-        state="Published",
+        state=State.PUBLISHED,
         name=publication.name,
         image=publication.source.image_id,
         digest=str(publication.descriptor.digest),
@@ -46,29 +49,47 @@ def _message(publication: Publication) -> str:
     return f"kept{until}, its image has left podman's store"
 
 
-def pending(target: Target) -> PublicationView:
-    """Show what waits for its export."""
-    return _target(target, "Pending")
+def pending(target: Target, now: Publication | None = None) -> PublicationView:
+    """Show what waits for its export, and serves `now` meanwhile."""
+    return _target(target, State.PENDING, now)
 
 
-def failed(failure: Failure, shown: Shown) -> PublicationView:
-    """Show what could not be published, or was denied; what its reference showed before stays, and is told."""
-    view = _target(failure.target, "Denied" if failure.denied_by else "Failed")
-    view.message, view.attempts, view.retry_at = failure.message, failure.attempts, failure.retry_at
-    old = shown.publications.get(failure.target.reference)
-    if old is not None:
-        view.message += f"; what it showed before stays, image {old.source.image_id[:12]}"
+def exporting(target: Target, now: Publication | None, progress: Progress) -> PublicationView:
+    """Show what is being exported."""
+    view = _target(target, State.EXPORTING, now)
+    view.layers_done, view.layers, view.written = progress.layers_done, progress.layers, progress.written
+    return view
+
+
+def failed(failure: Failure, now: Publication | None = None, *, again: bool = True) -> PublicationView:
+    """Show what could not be published, or was denied; `again` says that it is tried again by itself.
+
+    What its reference showed before stays, and is told.
+    """
+    view = _target(failure.target, State.DENIED if failure.denied_by else State.FAILED, now)
+    view.message, view.attempts = failure.message, failure.attempts
+    view.retry_at = failure.retry_at if again else None
+    if now is not None:
+        view.message += f"; what it showed before stays, image {now.source.image_id[:12]}"
+    return view
+
+
+def withdrawn(old: Superseded) -> PublicationView:
+    """Show what the tree showed until just now, and still hands out by digest."""
+    view = published(old.publication)
+    view.state, view.withdrawn = State.WITHDRAWN, old.since
+    view.message = "withdrawn; its bytes stay for pulls under way until the grace period ends"
     return view
 
 
 def held(reference: Reference) -> PublicationView:
     """Show what an operator keeps out."""
     message = f"held back; `podbridge publish` with the image, or with --as {reference}, lets it through"
-    return PublicationView(reference=str(reference), state="Held", message=message)
+    return PublicationView(reference=str(reference), state=State.HELD, message=message)
 
 
-def _target(target: Target, state: str) -> PublicationView:
-    return PublicationView(
+def _target(target: Target, state: State, now: Publication | None) -> PublicationView:
+    view = PublicationView(
         reference=str(target.reference),
         state=state,
         name=target.name,
@@ -77,6 +98,10 @@ def _target(target: Target, state: str) -> PublicationView:
         size=target.image.size,
         requested=target.requested,
     )
+    if now is not None:
+        view.digest, view.media_type = str(now.descriptor.digest), now.descriptor.media_type
+        view.published, view.fidelity, view.reason = now.published, str(now.fidelity), now.fidelity.reason
+    return view
 
 
 def conditions(all_conditions: Iterable[Condition]) -> list[ConditionView]:
@@ -93,4 +118,36 @@ def export(progress: Progress) -> ExportView:
         layers=progress.layers,
         written=progress.written,
         seconds=time.monotonic() - progress.started,
+    )
+
+
+def decision(decided: Decision, shown: Mapping[str, PublicationView]) -> DecisionView:
+    """Show what the rules decide for a name, with what has become of it."""
+    found = [
+        shown.get(str(reference), PublicationView(reference=str(reference), state=State.PENDING))
+        for reference in decided.references
+    ]
+    return DecisionView(decided.name, decided.reason, list(decided.trace), found)
+
+
+def event(change: Change) -> EventView:
+    """Show a change; the feed gives it an ID."""
+    now, before = change.publication, change.previous
+    digest = "" if now is None else str(now.descriptor.digest)
+    previous = "" if before is None else str(before.descriptor.digest)
+    return EventView(
+        id="",
+        time=time.time(),
+        action=str(change.action),
+        reference=str(change.reference),
+        name="" if now is None else now.name,
+        image=change.image.id if change.image is not None else "" if now is None else now.source.image_id,
+        digest=digest,
+        previous="" if previous == digest else previous,
+        fidelity="" if now is None else str(now.fidelity),
+        size=0 if now is None else now.size,
+        seconds=change.seconds,
+        read=change.read,
+        message=change.message,
+        attempts=change.attempts,
     )

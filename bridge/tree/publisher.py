@@ -19,7 +19,7 @@ from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk, encodings, linking, views
 from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
-from bridge.tree.index import Index
+from bridge.tree.index import Index, Superseded
 from bridge.tree.layouts import LAYOUT
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
@@ -117,6 +117,12 @@ class Tree:
     def shown(self) -> Shown:
         """Everything that is shown now, and what is held."""
         return showing(list(self._indexes.values()))
+
+    @property
+    def superseded(self) -> Iterator[Superseded]:
+        """What is no longer shown, and stays for pulls under way."""
+        for index in list(self._indexes.values()):
+            yield from index.superseded
 
     def publication(self, reference: Reference) -> Publication | None:
         """Return what the reference shows; None where that is nothing."""

@@ -16,6 +16,7 @@ import aiohttp
 from bridge import config
 from bridge.service.serve import running
 from bridge.service.settings import Settings
+from bridge.service.steering import Steering
 from bridge.systemd import Sockets
 from tests.double import server
 from tests.double.gates import eventually
@@ -70,12 +71,12 @@ class World:
             yield
 
     @contextlib.asynccontextmanager
-    async def service(self, *, ready: float = 20) -> AsyncIterator[None]:
+    async def service(self, *, ready: float = 20) -> AsyncIterator[Steering]:
         """Run podbridge in this process; the block begins when its first pass is through, within `ready` seconds."""
         async with running(Settings(config.load(self.configuration()).config), Sockets()) as steering:
             if ready:
                 await asyncio.wait_for(steering.reconciler.ready.wait(), ready)
-            yield
+            yield steering
 
     async def start(self, *words: str) -> asyncio.subprocess.Process:
         """Start podbridge as a process of its own."""

@@ -1,0 +1,58 @@
+"""How the control API answers: JSON documents, and every error in one shape."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from bridge.control.schema import Problem
+from bridge.errors import (
+    BridgeError,
+    ControlError,
+    ForgottenError,
+    ImageUnknownError,
+    InvalidError,
+    NotPublishedError,
+    NotReadyError,
+    UnreachableError,
+)
+
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (ImageUnknownError, 404),
+    (NotPublishedError, 404),
+    (InvalidError, 400),
+    (UnreachableError, 503),
+    (NotReadyError, 503),
+    (ForgottenError, 410),
+    (ControlError, 409),
+    (BridgeError, 500),
+    (OSError, 500),
+)
+"""The first that fits decides."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def json(value: object, status: int = 200) -> web.Response:
+    """Return a document as an answer. Its type is exactly `application/json`: docker's client wants it so."""
+    return web.Response(body=msgspec.json.encode(value), status=status, headers={"Content-Type": "application/json"})
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error with a `Problem`, those of the router too."""
+    try:
+        return await handler(request)
+    except ConnectionError:
+        raise  # nobody is there to read an answer
+    except web.HTTPException as error:
+        reason = error.reason.title().replace(" ", "")
+        answer = json(Problem(error.reason, f"{request.method} {request.path}: {error.reason}", error.status, reason))
+        answer.set_status(error.status)
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
+    except tuple(kind for kind, _ in _STATUS) as error:
+        status = next(status for kind, status in _STATUS if isinstance(error, kind))
+        reason = type(error).__name__.removesuffix("Error")
+        return json(Problem(reason, str(error), status, reason), status)

@@ -1,0 +1,259 @@
+"""What the control API shows of references, what it does with them, and how it refuses."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.control.asking import LINES, ask, asking, publish
+from tests.double.gates import eventually
+from tests.faults.world import World
+
+BY_HAND = {"publish": [{"match": "localhost/hand/*", "skip": True}]}
+
+
+async def view(world: World, reference: str) -> dict[str, Any]:
+    """Return what is shown of one reference."""
+    answer = await ask(world, "GET", f"publications/{reference}")
+    return dict(answer.json) if answer.status == 200 else {"state": answer.json["reason"]}
+
+
+async def is_in_state(world: World, reference: str, state: str) -> None:
+    """Wait until a reference is in a state."""
+
+    async def found() -> bool:
+        return bool((await view(world, reference))["state"] == state)
+
+    await eventually(found, what=f"{reference} is {state}")
+
+
+async def test_a_reference_goes_through_its_states(world: World) -> None:
+    first, second = world.double.gate("first"), world.double.gate("second")
+    async with world.podman(), world.service():
+        assert (await view(world, "team/app:1"))["state"] == "NotPublished"
+        for gate in (first, second):
+            world.double.faults.add("save", "hold", after=1, deaf=False, gate=str(gate.path))
+        world.double.build("localhost/other:1", "other", "more", size=2000)
+        await first.reached()
+        world.double.build("localhost/other:2", "yet", "another", size=2000)
+        await second.reached()
+        made = world.double.build("localhost/team/app:1", "own", size=5000)  # two exports run side by side
+        await is_in_state(world, "team/app:1", "Pending")
+        await is_in_state(world, "other:1", "Exporting")
+        exporting = await view(world, "other:1")
+        assert (exporting["layersDone"], exporting["layers"]) == (1, 2)
+        assert exporting["written"] > 2000
+        for gate in (first, second):
+            gate.open()
+        await is_in_state(world, "team/app:1", "Published")
+        shown = await view(world, "team/app:1")
+        assert (shown["digest"], shown["podmanDigest"], shown["image"]) == (made.digest, made.digest, made.id)
+        assert (shown["fidelity"], shown["name"]) == ("exact", "localhost/team/app:1")
+        assert shown["published"] > 1e9
+        assert (await ask(world, "DELETE", "publications/team/app:1?hold=true")).status == 204
+        await is_in_state(world, "team/app:1", "Held")
+        assert world.shown().keys() == {"other:1", "other:2"}
+        world.double.untag("localhost/other:1")
+        await is_in_state(world, "other:1", "Withdrawn")
+        withdrawn = await view(world, "other:1")
+        assert withdrawn["withdrawn"] > withdrawn["published"]
+        assert "until the grace period ends" in withdrawn["message"]
+
+
+async def test_what_failed_says_why_and_when_it_is_tried_again_and_what_it_serves_meanwhile(world: World) -> None:
+    async with world.podman(), world.service():
+        old = world.double.build("localhost/app:1", "old")
+        await world.shows({"app:1": old.id})
+        world.double.faults.add("save", "fail", times=None, words="layer not known")
+        new = world.double.build("localhost/app:1", "new")
+        await is_in_state(world, "app:1", "Failed")
+        failed = await view(world, "app:1")
+        assert (failed["image"], failed["digest"]) == (new.id, old.digest)
+        assert "layer not known" in failed["message"]
+        assert failed["attempts"] >= 1
+        assert failed["retryAt"] > 1e9
+        assert failed["podmanDigest"] == new.digest
+
+
+async def test_publications_are_filtered_and_paged(world: World) -> None:
+    async with world.podman(), world.service():
+        made = {name: world.double.build(f"localhost/{name}", name) for name in ("a:1", "a:2", "a/b:1", "c:1")}
+        await world.shows({name: image.id for name, image in made.items()})
+        assert (await ask(world, "DELETE", "publications/c:1?hold=true")).status == 204
+
+        async def listed(query: str) -> list[str]:
+            return (await ask(world, "GET", f"publications?{query}")).references
+
+        assert await listed("") == ["a:1", "a:2", "a/b:1", "c:1"]
+        assert await listed("state=Held") == ["c:1"]
+        assert await listed("state=Held&state=Published&repository=a") == ["a:1", "a:2"]
+        assert await listed("repository=a*") == ["a:1", "a:2", "a/b:1"]
+        assert await listed(f"image={made['a:2'].id[:12]}") == ["a:2"]
+        assert await listed("image=localhost/a/b:1") == ["a/b:1"]
+        assert await listed(f"digest={made['a:1'].digest}") == ["a:1"]
+        pages, path = [], "/bridge/v1/publications?n=2&repository=*"
+        while path:
+            answer = await ask(world, "GET", path)
+            pages.append(answer.references)
+            link = answer.headers.get("Link", "")
+            path = link.partition("<")[2].partition(">")[0]
+            assert not path or link.endswith('; rel="next"')
+        assert pages == [["a:1", "a:2"], ["a/b:1", "c:1"]]
+
+
+async def test_publish_waits_or_answers_at_once(world: World) -> None:
+    world.settings |= BY_HAND
+    async with world.podman(), world.service():
+        made = world.double.build("localhost/hand/app:1")
+        waited = await publish(world, {"image": "hand/app:1", "as": "one:1"})
+        assert (waited.status, waited.references) == (201, ["one:1"])
+        assert waited.json["publications"][0]["digest"] == made.digest
+        held = world.double.gate("save")
+        world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(held.path))
+        other = world.double.build("localhost/hand/other:1")
+        at_once = await publish(world, {"image": "hand/other:1", "as": "two:1"}, "publications?wait=false")
+        assert (at_once.status, at_once.json["publications"][0]["state"]) == (202, "Pending")
+        await is_in_state(world, "two:1", "Exporting")
+        held.open()
+        await is_in_state(world, "two:1", "Published")
+        assert world.shown() == {"one:1": made.id, "two:1": other.id}
+
+
+async def test_a_dry_run_tells_and_does_nothing(world: World) -> None:
+    world.settings |= BY_HAND
+    async with world.podman(), world.service():
+        made = world.double.build("localhost/hand/app:1")
+        answer = await publish(world, {"image": "hand/app:1", "as": "one:1", "dryRun": True})
+        assert (answer.status, answer.json["publications"][0]["state"]) == (200, "Pending")
+        assert answer.json["publications"][0]["image"] == made.id
+        assert world.shown() == {}
+
+
+async def test_progress_is_podmans_push_stream_and_ends_with_the_publications(world: World) -> None:
+    world.settings |= BY_HAND
+    async with world.podman(), world.service():
+        made = world.double.build("localhost/hand/app:1", "base", "own")
+        *steps, shown, digest, last = (
+            await publish(world, {"image": "hand/app:1", "as": "one:1"}, headers=LINES)
+        ).lines
+        assert all(record.keys() == {"stream"} and record["stream"].endswith("\n") for record in steps)
+        assert shown == {"stream": "Published one:1\n"}
+        assert digest == {"manifestdigest": made.digest}
+        assert last == {"publications": [await view(world, "one:1")]}
+
+
+async def test_progress_that_fails_ends_with_the_error(world: World) -> None:
+    world.settings |= BY_HAND
+    held = world.double.gate("save")
+    async with world.podman(), world.service():
+        world.double.build("localhost/hand/app:1", "base", "own")
+        world.double.faults.add("save", "hold", after=1, deaf=False, gate=str(held.path))
+        asked = {"image": "hand/app:1", "as": "one:1"}
+        async with asking(world, "POST", "publications", json=asked, headers=LINES) as response:
+            assert b"one:1" in await response.content.readline()
+            await held.reached()
+            world.double.remove(world.double.images().popitem()[0])
+            held.open()
+            *_, last = [json.loads(line) async for line in response.content]
+        assert last.keys() == {"error"}
+        assert "one:1 is not published" in last["error"]
+
+
+async def test_what_is_wrong_before_progress_began_is_answered_as_any_error(world: World) -> None:
+    async with world.podman(), world.service():
+        unknown = await publish(world, {"image": "nothing"}, headers=LINES)
+        assert (unknown.status, unknown.json["reason"]) == (404, "ImageUnknown")
+
+
+async def test_resync_without_doing_it_tells_what_would_be_published(world: World) -> None:
+    async with world.podman(), world.service():
+        world.double.faults.add("save", "fail", times=None, words="layer not known")
+        made = world.double.build("localhost/app:1")
+        await is_in_state(world, "app:1", "Failed")
+        plan = (await ask(world, "POST", "resync?dryRun=true")).json
+        assert [(one["reference"], one["image"], one["state"]) for one in plan["publish"]] == [
+            ("app:1", made.id, "Pending")
+        ]
+        assert (plan["withdraw"], plan["heldBack"]) == ([], [])
+        await is_in_state(world, "app:1", "Failed")
+        world.double.faults.heal("save")
+        assert (await ask(world, "POST", "resync")).json["counts"]["pending"] == 1
+        await is_in_state(world, "app:1", "Published")
+
+
+async def test_the_plan_of_a_mass_withdrawal_says_that_it_is_held_back(world: World) -> None:
+    async with world.podman():
+        async with world.service():
+            made = [world.double.build(f"localhost/app:{number}", "same", note=str(number)) for number in range(10)]
+            await eventually(lambda: len(world.shown()) == 10)
+        for image in made:
+            world.double.remove(image.id)
+        async with world.service():
+            plan = (await ask(world, "POST", "resync?dryRun=true")).json
+            assert (len(plan["withdraw"]), len(plan["heldBack"])) == (0, 10)
+            plan = (await ask(world, "POST", "resync?dryRun=true&prune=true")).json
+            assert (len(plan["withdraw"]), len(plan["heldBack"])) == (10, 0)
+            assert len(world.shown()) == 10
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("GET", "/nothing", 404, "NotFound"),
+        ("GET", "/bridge/v2/status", 404, "NotFound"),
+        ("PUT", "status", 405, "MethodNotAllowed"),
+        ("HEAD", "status", 405, ""),
+        ("GET", "status?verbose=true", 400, "Invalid"),
+        ("GET", "publications?state=published", 400, "Invalid"),
+        ("GET", "publications?n=0", 400, "Invalid"),
+        ("GET", "publications?n=many", 400, "Invalid"),
+        ("GET", "publications?last=UPPER", 400, "Invalid"),
+        ("GET", "publications/UPPER:1", 400, "Invalid"),
+        ("GET", "publications/app:1", 404, "NotPublished"),
+        ("GET", "explain", 400, "Invalid"),
+        ("GET", "explain?image=nothing", 404, "ImageUnknown"),
+        ("DELETE", "publications/app:1", 404, "NotPublished"),
+        ("DELETE", "publications/app:1?hold=yes", 400, "Invalid"),
+        ("POST", "publications", 400, "Invalid"),
+        ("POST", "gc?dryrun=true", 400, "Invalid"),
+    ],
+)
+async def test_every_refusal_has_one_shape(world: World, method: str, path: str, status: int, reason: str) -> None:
+    async with world.podman(), world.service():
+        answer = await ask(world, method, path)
+        assert answer.status == status
+        if method == "HEAD":
+            assert (answer.headers["Allow"], answer.body) == ("GET", b"")
+            return
+        assert answer.headers["Content-Type"] == "application/json"
+        problem = json.loads(answer.body)
+        assert problem.keys() == {"cause", "message", "response", "reason"}
+        assert (problem["response"], problem["reason"]) == (status, reason)
+        assert problem["message"]
+        assert ("Allow" in answer.headers) == (status == 405)
+
+
+async def test_a_body_that_is_wrong_is_refused_with_the_word(world: World) -> None:
+    async with world.podman(), world.service():
+        for body, words in (
+            ({"image": "a", "dryrun": True}, "unknown field `dryrun`"),
+            ({"image": 1}, "Expected `str`"),
+            ({}, "`image`"),
+        ):
+            answer = await publish(world, body)
+            assert (answer.status, words in answer.json["message"]) == (400, True), answer.body
+        big = await ask(world, "POST", "publications", data=b"x" * 100_000)
+        assert (big.status, big.json["response"]) == (413, 413)
+
+
+async def test_status_names_every_endpoint(world: World) -> None:
+    world.settings |= {"metrics": {"listen": "127.0.0.1:0"}}
+    async with world.podman(), world.service():
+        status = await world.status()
+        assert status["sockets"].keys() == {"control", "registry", "podman", "metrics"}
+        assert status["sockets"]["control"] == str(world.control)
+        conditions = {one["type"]: one for one in status["conditions"]}
+        assert conditions.keys() == {
+            "PodmanReachable", "EventsStreaming", "DoorbellArmed", "TreeWritable", "Synced", "Ready",
+        }  # fmt: skip
+        assert conditions["Ready"].keys() == {"type", "status", "reason", "message", "lastTransitionTime"}

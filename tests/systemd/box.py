@@ -114,10 +114,9 @@ def booted(lower: Path = Path("/")) -> Iterator[Box]:
     with scratch() as directory, _cgroup(directory.name) as cgroup, (directory / "log").open("wb") as log:
         (directory / "m").mkdir()
         enter = shlex.join(map(str, [Path(__file__).with_name("enter.sh"), directory / "m", lower, *_installed()]))
-        command = (
-            f"echo $$ >{cgroup}/cgroup.procs && exec setpriv --pdeathsig KILL unshare --pid --fork --kill-child --mount \
-            --propagation private --uts --ipc --net --cgroup {enter}"
-        )
+        namespaces = "--pid --fork --kill-child --mount --propagation private --uts --ipc --net --cgroup"
+        start = f"exec setpriv --pdeathsig KILL unshare {namespaces} {enter}"
+        command = f"echo $$ >{cgroup}/cgroup.procs && {start}"
         process = subprocess.Popen(("sh", "-c", command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             box = Box(eventually(lambda: _first(process.pid), _BOOT))

@@ -14,7 +14,10 @@ from bridge.cli import options, text
 @options.as_json
 @click.pass_context
 def verify_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
-    """Hash every blob of the tree again and follow every reference. Exits 1 where something is wrong."""
+    """Hash every blob of the tree again, and follow every reference.
+
+    Exits 1 where something is wrong.
+    """
     faults = _verify(options.load(context, values).config.tree)
     if json_output:
         text.json({"faults": faults})
@@ -46,7 +49,10 @@ def _verify(tree: Path) -> list[str]:
 @options.as_json
 @click.pass_context
 def gc_command(context: click.Context, /, dry_run: bool, json_output: bool, **values: Any) -> None:
-    """Remove blobs that nothing references any more and that are older than the grace period."""
+    """Remove blobs that nothing references any more.
+
+    Those within the grace period stay.
+    """
     swept = _sweep(context, values, dry_run=dry_run)
     if json_output:
         text.json(swept)

@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 @options.settings("tree", "listen", "podman_socket")
 @click.pass_context
 def serve_command(context: click.Context, /, **values: Any) -> None:
-    """Watch podman, publish every image, serve the registry. Runs until SIGINT or SIGTERM."""
+    """Watch podman, publish every image, serve the registry.
+
+    Runs until SIGINT or SIGTERM.
+    """
     _run(_serve(options.load(context, values).config))
 
 
@@ -36,7 +39,10 @@ def serve_command(context: click.Context, /, **values: Any) -> None:
 @options.as_json
 @click.pass_context
 def sync_command(context: click.Context, /, dry_run: bool, prune: bool, json_output: bool, **values: Any) -> None:
-    """Publish and withdraw once what podman's store asks for, and exit: for timers, scripts and CI."""
+    """Publish and withdraw once what podman's store asks for, and exit.
+
+    For timers, scripts and CI.
+    """
     config = options.load(context, values).config
     work = _dry_run(config, json_output) if dry_run else _sync(config, json_output, prune=prune)
     sys.exit(_run(work, interrupted=130))
@@ -46,7 +52,10 @@ def sync_command(context: click.Context, /, dry_run: bool, prune: bool, json_out
 @options.settings("tree", "listen")
 @click.pass_context
 def registry_command(context: click.Context, /, **values: Any) -> None:
-    """Serve a tree, and do nothing else: needs no podman."""
+    """Serve a tree, and do nothing else.
+
+    Needs no podman.
+    """
     _run(_registry(options.load(context, values).config))
 
 

@@ -170,11 +170,13 @@ async def _registry(config: "Config") -> int:
     from bridge.service.serve import registry_only
 
     console = terminal.start_logging()
-    async with registry_only(config) as address:
-        log.info("serving registry=%s tree=%s", address, config.tree)
+    async with registry_only(config) as workers:
+        log.info("serving registry=%s tree=%s", workers.address, config.tree)
         if not config.tree.exists():
             log.warning("there is no tree yet, nothing is served until one is published tree=%s", config.tree)
         if console.is_terminal:
-            console.print(f"registry  {config.registry.scheme}://{address}, over {config.tree}", highlight=False)
+            console.print(
+                f"registry  {config.registry.scheme}://{workers.address}, over {config.tree}", highlight=False
+            )
         await asyncio.Event().wait()
     return 0

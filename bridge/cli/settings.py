@@ -9,7 +9,7 @@ from bridge.cli.trust import tls_init_command
 
 _TEMPLATE_ADDRESS = "127.0.0.1:5000"
 _TEMPLATES = ("registries.conf", "hosts.toml", "registries.yaml", "daemon.json")
-"""In `clients/` beside this module; contrib/containers links to them."""
+"""In `clients/` beside this module, and in `clients/tls/` for HTTPS; contrib/containers links to the former."""
 
 
 @click.group("config")
@@ -63,11 +63,15 @@ def clients_command(context: click.Context, /, file: str, address: str | None, *
     """Print a file that points a client at the registry.
 
     registries.conf is for podman, buildah, skopeo and CRI-O, hosts.toml for containerd, registries.yaml
-    for k3s, daemon.json for Docker Engine. Each says where it belongs.
+    for k3s, daemon.json for Docker Engine. Each says where it belongs. With registry.tls they speak HTTPS,
+    and say where ca.crt belongs; Docker Engine looks for it in /etc/docker/certs.d/HOST:PORT.
     """
     from importlib import resources
 
-    template = (resources.files("bridge.cli") / "clients" / file).read_text(encoding="utf-8")
+    templates = resources.files("bridge.cli") / "clients"
+    if options.load(context, values).config.registry.tls is not None:
+        templates /= "tls"
+    template = (templates / file).read_text(encoding="utf-8")
     click.echo(template.replace(_TEMPLATE_ADDRESS, address or _running(context, values)), nl=False)
 
 

@@ -34,7 +34,7 @@ class Reader:
 
     def may_read(self, repository: str) -> bool:
         """Say whether the reader may read the repository of that name, whether it is there or not."""
-        return any(fnmatch.fnmatchcase(repository, pattern) for pattern in self.patterns)
+        return "*" in self.patterns or any(fnmatch.fnmatchcase(repository, pattern) for pattern in self.patterns)
 
     def refusal(self) -> RegistryError:
         """Return what answers a request for what the reader may not read."""
@@ -49,6 +49,12 @@ _READER = web.RequestKey("reader", Reader)
 def reader_of(request: web.BaseRequest) -> Reader:
     """Return who asks. Raises KeyError for a request that no `Guard` let in."""
     return request[_READER]
+
+
+def user_of(request: web.BaseRequest) -> str | None:
+    """Return the name of who asks; None where he gave none, or was not let in."""
+    reader = request.get(_READER)
+    return None if reader is None else reader.user
 
 
 def readable(request: web.BaseRequest, candidates: Iterable[Repository]) -> Iterator[Repository]:

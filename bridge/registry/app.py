@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import msgspec
@@ -10,10 +11,11 @@ from aiohttp import web
 
 from bridge.errors import NotPublishedError, TreeError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
+from bridge.registry import ready
 from bridge.registry.access import readable, reader_of
 from bridge.registry.blobs import send_blob, send_encoding, takes_encoding
 from bridge.registry.errors import COMMON, Problem, RegistryError, error_response
-from bridge.registry.headers import REVALIDATE, immutable, not_modified, of_manifest
+from bridge.registry.headers import REVALIDATE, About, immutable, not_modified, of_manifest
 from bridge.registry.mirrors import candidates
 from bridge.registry.negotiation import accepts
 from bridge.registry.paging import link, page
@@ -21,6 +23,23 @@ from bridge.registry.request import Base, BlobOf, Catalog, ManifestOf, Referrers
 from bridge.tree.reader import TreeReader, View
 
 log = logging.getLogger(__name__)
+
+
+_Wanted = tuple[str, str, bool]
+"""A request's target, its `Accept`, and whether its reader is nameless: what an answer depends on beside the tree."""
+
+_KNOWN = 2048
+"""Answers that are remembered; beyond that, all are found again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The manifest that answered a request, and the view in which it was found."""
+
+    repository: Repository
+    view: View
+    digest: Digest
+    about: About
 
 
 class Registry:
@@ -32,6 +51,7 @@ class Registry:
     def __init__(self, tree: TreeReader, *, encode_loopback: bool = False) -> None:
         self._tree = tree
         self._encode_loopback = encode_loopback
+        self._known: dict[_Wanted, _Known] = {}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; every error becomes OCI error JSON here. Raises ConnectionError, for aiohttp."""
@@ -82,21 +102,41 @@ class Registry:
         headers = link(f"/v2/{name}/tags/list", asked.part, tags, asked.namespace) if more else {}
         return _json({"name": name, "tags": tags}, headers)
 
-    def _manifest(self, request: web.BaseRequest, asked: ManifestOf) -> web.Response:
+    def _remembered(self, request: web.BaseRequest, wanted: _Wanted) -> web.StreamResponse | None:
+        """Answer with a manifest as the last time, where its repository is still the same."""
+        known = self._known.get(wanted)
+        if known is None or not reader_of(request).may_read(known.repository.name):
+            return None
+        try:
+            if self._tree.view(known.repository) is not known.view:
+                return None
+            content = self._tree.read(known.repository, known.digest)
+        except NotPublishedError:
+            return None
+        return not_modified(request, known.about.headers) or ready.answer(request, known.about, content)
+
+    def _manifest(self, request: web.BaseRequest, asked: ManifestOf) -> web.StreamResponse:
+        accept = ",".join(request.headers.getall("Accept", ()))
+        wanted = (request.raw_path, accept, reader_of(request).user is None)
+        if again := self._remembered(request, wanted):
+            return again
         repository, view = self._find(request, asked)
         descriptor = _pick(view, asked)
-        caching = immutable(request) if isinstance(asked.reference, Digest) else REVALIDATE
-        headers = of_manifest(descriptor, caching)
-        if not accepts(",".join(request.headers.getall("Accept", ())), descriptor.media_type):
+        about = of_manifest(descriptor, immutable(request) if isinstance(asked.reference, Digest) else REVALIDATE)
+        if not accepts(accept, descriptor.media_type):
             detail = {"mediaType": descriptor.media_type, "digest": str(descriptor.digest)}
             raise RegistryError(Problem.MANIFEST_EXCLUDED, detail, {"Vary": "Accept"})
-        if unchanged := not_modified(request, headers):
+        if unchanged := not_modified(request, about.headers):
             return unchanged
         try:
             content = self._tree.read(repository, descriptor.digest)
         except NotPublishedError as error:  # swept since the index was read: a pull that took longer than the grace
             raise RegistryError(Problem.MANIFEST_UNKNOWN, {"digest": str(descriptor.digest)}) from error
-        return web.Response(body=content, headers=headers)
+        if repository == asked.repository:  # what is found under another name, or is not, may come under its own
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[wanted] = _Known(repository, view, descriptor.digest, about)
+        return ready.answer(request, about, content)
 
     async def _blob(self, request: web.BaseRequest, asked: BlobOf) -> web.StreamResponse:
         source = self._open(request, asked)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from bridge.changes import Action, Change
@@ -13,6 +12,8 @@ from bridge.errors import PodmanError
 from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
+from bridge.registry import workers
+from bridge.registry.workers import Workers
 from bridge.service import commands, parts, requests
 from bridge.service.encoding import keep_encoded
 from bridge.service.steering import Facts, Steering
@@ -37,12 +38,13 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             enter = stack.enter_async_context
             control_socket = stack.enter_context(control.listening(config.control.socket, config.control.group))
             listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-            facts = Facts(await enter(_registry(config, listener)))
+            pulls = await enter(workers.running(listener, config))
+            facts = Facts(pulls.address)
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
-            steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts)
+            steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls)
             await enter(commands.taken(config, steering, control_socket))
             await enter(_watching(config, reconciler, facts))
             yield steering
@@ -84,17 +86,12 @@ async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Fac
 
 
 @contextlib.asynccontextmanager
-async def registry_only(config: Config) -> AsyncIterator[str]:
-    """Serve the tree while the block runs, with no podman and no publisher; yields the address.
+async def registry_only(config: Config) -> AsyncIterator[Workers]:
+    """Serve the tree while the block runs, with no podman and no publisher.
 
     The tree may be made later; raises TreeError for a directory that is something else.
     """
     check_version(TreePaths(config.tree), new=True)
     listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-    async with _registry(config, listener) as address:
-        yield address
-
-
-def _registry(config: Config, listener: socket.socket) -> contextlib.AbstractAsyncContextManager[str]:
-    loopback = config.encodings.loopback
-    return registry.serving(config.tree.absolute(), listener, config.registry, encode_loopback=loopback)
+    async with workers.running(listener, config) as pulls:
+        yield pulls

@@ -21,6 +21,7 @@ from bridge.oci import Reference
 from bridge.plan import is_mass_withdrawal
 from bridge.progress import Shown, Step
 from bridge.publish.reconcile import Reconciler
+from bridge.registry.workers import Workers
 from bridge.service import finding, views
 from bridge.service.inventory import Inventory
 from bridge.service.publishing import Asked, Publishing
@@ -45,6 +46,7 @@ class Steering:
     reconciler: Reconciler
     requests: Requests
     facts: Facts
+    workers: Workers
 
     @property
     def inventory(self) -> Inventory:

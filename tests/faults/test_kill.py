@@ -73,8 +73,8 @@ class Reader:
 @contextlib.asynccontextmanager
 async def reading(world: World) -> AsyncIterator[Reader]:
     """Have a reader at work while the block runs."""
-    async with registry_only(config.load(world.configuration()).config) as address:
-        reader = Reader(world, address)
+    async with registry_only(config.load(world.configuration()).config) as workers:
+        reader = Reader(world, workers.address)
         task = asyncio.create_task(reader.run())
         yield reader
         before = reader.rounds

@@ -4,21 +4,27 @@ import asyncio
 import base64
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import sys
 import tempfile
+import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.registry.entrance import Certificates, accounts, basic, dialled, entry
 from tests.registry.support4 import Shelf, until
 from tests.registry.test_clients import daemon, needs, needs_root, publish_runnable, run
 
 SECRET, WRONG, REVOKED = "s3cret-of-ann", "wr0ng-of-ann", "s3cret-of-bob"
+
+
+NAMES = ("team/app", "public/app", "other/app", "quay.io/public/app")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ class Guarded:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "ca.crt").write_bytes(self.certificates.file("ca.crt").read_bytes())
         return directory
+
+    async def clients(self, file: str) -> str:
+        """Return what `podbridge config clients` prints for this registry."""
+        config = self.directory / "podbridge.yaml"
+        return await run(sys.executable, "-m", "bridge", "--config", config, "config", "clients", file)
 
     def podman(self) -> tuple[str | Path, ...]:
         store = ("--root", self.directory / "store", "--runroot", self.directory / "run", "--storage-driver", "vfs")
@@ -67,7 +78,7 @@ def configure(directory: Path, certificates: Certificates, tree: Path) -> tuple[
             "auth": {
                 "htpasswd": str(file),
                 "users": {"ann": ["team/*"], "bob": ["*"]},
-                "anonymous": ["public/*"],
+                "anonymous": ["public/*", "quay.io/public/*"],
             },
             "tls": {
                 "certificate": str(certificates.file("server.crt")),
@@ -104,7 +115,7 @@ async def running(verb: str, shelf: Shelf, digest: str) -> AsyncIterator[Guarded
 @pytest.fixture
 def shelf(tmp_path: Path) -> tuple[Shelf, str]:
     shelf = Shelf(tmp_path / "tree")
-    digests = {name: publish_runnable(shelf, f"{name}:1") for name in ("team/app", "public/app", "other/app")}
+    digests = {name: publish_runnable(shelf, f"{name}:1") for name in NAMES}
     return shelf, digests["team/app"]
 
 
@@ -112,6 +123,46 @@ def shelf(tmp_path: Path) -> tuple[Shelf, str]:
 async def guarded(shelf: tuple[Shelf, str]) -> AsyncIterator[Guarded]:
     async with running("registry", *shelf) as guarded:
         yield guarded
+
+
+@pytest.mark.parametrize("file", ["registries.conf", "hosts.toml", "registries.yaml", "daemon.json"])
+async def test_the_files_for_clients_speak_https_where_the_registry_does(guarded: Guarded, file: str) -> None:
+    text = await guarded.clients(file)
+    assert "127.0.0.1:5000" not in text
+    assert "http://" not in text
+    assert "insecure" not in text
+    match file.rpartition(".")[2]:
+        case "conf":
+            assert {len(one["mirror"]) for one in tomllib.loads(text)["registry"]} == {1}
+        case "toml":
+            host = tomllib.loads(text)["host"][f"https://{guarded.address}"]
+            assert host["ca"] == f"/etc/containerd/certs.d/{guarded.address}/ca.crt"
+        case "yaml":
+            told = yaml.safe_load(text)
+            assert told["mirrors"]["quay.io"]["endpoint"] == [f"https://{guarded.address}"]
+            assert set(told["configs"]) == {guarded.address}
+        case "json":
+            assert json.loads(text) == {"registry-mirrors": [f"https://{guarded.address}"]}
+
+
+@needs("skopeo")
+async def test_skopeo_finds_a_mirrored_image_over_tls_with_the_file_for_it(guarded: Guarded) -> None:
+    trusted = guarded.directory / ".config" / "containers"
+    trusted.mkdir(parents=True)
+    shutil.copytree(guarded.authority.parent, trusted / "certs.d")
+    config = guarded.directory / "registries.conf"
+    config.write_text(await guarded.clients("registries.conf"))
+    copy = (
+        "skopeo",
+        "--registries-conf",
+        config,
+        "--insecure-policy",
+        "copy",
+        "docker://quay.io/public/app:1",
+        f"dir:{guarded.directory}/copy",
+    )
+    await run(*copy, HOME=str(guarded.directory))
+    assert (guarded.directory / "copy" / "manifest.json").exists()
 
 
 @needs("podman")

@@ -17,9 +17,10 @@ _VERBS = {
     "status": "bridge.cli.ask",
     "list": "bridge.cli.ask",
     "explain": "bridge.cli.ask",
-    "publish": "bridge.cli.ask",
+    "publish": "bridge.cli.publish",
     "withdraw": "bridge.cli.ask",
     "resync": "bridge.cli.ask",
+    "events": "bridge.cli.follow",
     "verify": "bridge.cli.offline",
     "gc": "bridge.cli.offline",
     "hooks": "bridge.cli.hooks",
@@ -27,11 +28,33 @@ _VERBS = {
 }
 
 
+SUMMARIES = {
+    "serve": "Watch podman, publish every image, serve the registry.",
+    "sync": "Publish and withdraw once what podman's store asks for, and exit.",
+    "registry": "Serve a tree, and do nothing else.",
+    "status": "Say how the service is.",
+    "list": "List the publications.",
+    "explain": "Say why IMAGE is or is not published.",
+    "publish": "Publish IMAGE now.",
+    "withdraw": "Take a publication out of the tree.",
+    "resync": "Have the service look at podman's whole store now.",
+    "events": "Follow what is published, withdrawn, or fails.",
+    "verify": "Hash every blob of the tree again, and follow every reference.",
+    "gc": "Remove blobs that nothing references any more.",
+    "config": "Show or check the configuration.",
+}
+"""What `--help` says of each verb, which it thus need not import: that would take longer than all the rest."""
+
+
 class _Verbs(click.Group):
-    """Finds a verb in its module. `--help` needs all of them: they import little by themselves."""
+    """Finds a verb in its module, which is imported only then."""
 
     def list_commands(self, _: click.Context) -> list[str]:
         return list(_VERBS)
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in _VERBS])
 
     def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:

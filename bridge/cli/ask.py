@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.cli import options, text
+from bridge.errors import InvalidError
 
 if TYPE_CHECKING:
-    from bridge.cli.client import Client
-    from bridge.control.schema import DecisionView, PublicationView, Status
+    from bridge.control.schema import DecisionView, PlanView, PublicationView, Status
 
 
-def _client(context: click.Context, values: dict[str, Any]) -> "Client":
-    from bridge.cli.client import Client
-
-    return Client(options.load(context, values).config.control.socket)
+_PAGE = 1000
+"""Publications in one answer."""
 
 
 @click.command("status")
@@ -24,10 +22,13 @@ def _client(context: click.Context, values: dict[str, Any]) -> "Client":
 @options.as_json
 @click.pass_context
 def status_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
-    """Say how the service is. Exits 1 where it is not in order."""
+    """Say how the service is.
+
+    Exits 1 where it is not in order.
+    """
     from bridge.control.schema import Status
 
-    status = _client(context, values).get("/status", Status)
+    status = options.client(context, values).get("/status", Status)
     if json_output:
         text.json(status)
     else:
@@ -74,29 +75,50 @@ def _print_failure(failure: "PublicationView") -> None:
 @click.command("list")
 @options.settings("tree")
 @click.option("--digest", metavar="DIGEST", help="Only what is served as, or came from, this digest or image ID.")
+@click.option("--state", metavar="STATE", multiple=True, help="Only those: published, pending, failed…; repeatable.")
+@click.option("--repository", metavar="GLOB", help="Only those in such repositories.")
+@click.option("--image", metavar="IMAGE", help="Only those of this podman name or image ID.")
 @options.as_json
 @click.pass_context
-def list_command(context: click.Context, /, digest: str | None, json_output: bool, **values: Any) -> None:
-    """List the publications. With --tree they are read from a tree, and no service is asked."""
-    publications = _read_tree(context, values) if values["tree"] else _ask_service(context, values)
-    if digest is not None:
-        publications = [view for view in publications if _is_known_by(view, digest)]
+def list_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
+    """List the publications.
+
+    With --tree they are read from a tree, and no service is asked. What was withdrawn until just now is
+    listed only with --state.
+    """
+    chosen = {key: values[key] for key in ("digest", "repository", "image") if values[key]}
+    chosen |= {"state": [state.capitalize() for state in values["state"]]} if values["state"] else {}
+    publications = _read_tree(context, values, chosen) if values["tree"] else _ask_service(context, values, chosen)
+    if not values["state"]:
+        publications = [view for view in publications if view.state != "Withdrawn"]
     if json_output:
         text.json(publications)
     elif publications:
         header = ("REFERENCE", "STATE", "DIGEST", "FIDELITY", "SIZE", "PUBLISHED")
         text.table(header, [_row(publication) for publication in publications])
+    elif list(chosen) == ["digest"]:
+        click.echo(f"nothing is known by {chosen['digest']}", err=True)
     else:
-        click.echo("nothing is published" if digest is None else f"nothing is known by {digest}", err=True)
+        click.echo("nothing is like that" if chosen else "nothing is published", err=True)
 
 
-def _ask_service(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
+def _ask_service(context: click.Context, values: dict[str, Any], chosen: dict[str, Any]) -> "list[PublicationView]":
     from bridge.control.schema import PublicationList
 
-    return _client(context, values).get("/publications", PublicationList).publications
+    client = options.client(context, values)
+    found: list[PublicationView] = []
+    while True:
+        page = client.get("/publications", PublicationList, n=str(_PAGE), **chosen).publications
+        found += page
+        if len(page) < _PAGE:
+            return found
+        chosen = {**chosen, "last": page[-1].reference}
 
 
-def _read_tree(context: click.Context, values: dict[str, Any]) -> "list[PublicationView]":
+def _read_tree(context: click.Context, values: dict[str, Any], chosen: dict[str, Any]) -> "list[PublicationView]":
+    import msgspec
+
+    from bridge.control.selection import Selection
     from bridge.service import views
     from bridge.tree.contents import check_version, shown
     from bridge.tree.paths import TreePaths
@@ -104,12 +126,12 @@ def _read_tree(context: click.Context, values: dict[str, Any]) -> "list[Publicat
     root = options.load(context, values).config.tree
     check_version(TreePaths(root), new=False)
     tree = shown(root)
-    return [views.published(publication) for _, publication in sorted(tree.publications.items())]
-
-
-def _is_known_by(view: "PublicationView", digest: str) -> bool:
-    hexes = (text.removeprefix("sha256:") for text in (view.digest, view.podman_digest, view.image, *view.origins))
-    return any(known.startswith(digest.removeprefix("sha256:")) for known in hexes if known)
+    try:
+        selection = msgspec.convert(chosen, Selection)
+    except msgspec.ValidationError as error:
+        raise InvalidError(str(error)) from error
+    found = [views.published(publication) for _, publication in sorted(tree.publications.items())]
+    return [view for view in found if selection.admits(view)]
 
 
 def _row(view: "PublicationView") -> tuple[str, ...]:
@@ -124,10 +146,13 @@ def _row(view: "PublicationView") -> tuple[str, ...]:
 @options.as_json
 @click.pass_context
 def explain_command(context: click.Context, /, image: str, json_output: bool, **values: Any) -> None:
-    """Say why IMAGE, a podman name or image ID, is or is not published."""
+    """Say why IMAGE is or is not published.
+
+    IMAGE is a podman name, or an image ID or the beginning of one.
+    """
     from bridge.control.schema import Explanation
 
-    explanation = _client(context, values).get("/explain", Explanation, image=image)
+    explanation = options.client(context, values).get("/explain", Explanation, image=image)
     if json_output:
         text.json(explanation)
         return
@@ -152,53 +177,56 @@ def _print_decision(decision: "DecisionView") -> None:
         click.echo(f"  → {publication.reference}: {state}{fidelity}{why}")
 
 
-@click.command("publish")
-@click.argument("image")
-@click.option("--as", "reference", metavar="NAME:TAG", help="Publish it under this reference, whatever the rules say.")
-@options.settings()
-@options.as_json
-@click.pass_context
-def publish_command(
-    context: click.Context, /, image: str, reference: str | None, json_output: bool, **values: Any
-) -> None:
-    """Publish IMAGE, a podman name or image ID, now. Lets through what was held."""
-    from bridge.control.schema import PublicationView, PublishRequest
-
-    answer = _client(context, values).post(
-        "/publications", dict[str, list[PublicationView]], PublishRequest(image, reference)
-    )
-    if json_output:
-        text.json(answer["publications"])
-        return
-    for view in answer["publications"]:
-        click.echo(f"{view.reference} {view.digest} {view.fidelity}")
-
-
 @click.command("withdraw")
 @click.argument("reference", metavar="NAME:TAG")
 @click.option("--hold", is_flag=True, help="Keep it out until it is published by hand.")
 @options.settings()
 @click.pass_context
 def withdraw_command(context: click.Context, /, reference: str, hold: bool, **values: Any) -> None:
-    """Take a publication out of the tree. Podman's image stays."""
+    """Take a publication out of the tree.
+
+    Podman's image stays.
+    """
     from urllib.parse import quote
 
-    _client(context, values).delete(f"/publications/{quote(reference)}", hold=str(hold).lower())
+    options.client(context, values).delete(f"/publications/{quote(reference)}", hold=str(hold).lower())
     click.echo(f"{reference} is withdrawn{', and held' if hold else ''}")
 
 
 @click.command("resync")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--prune", is_flag=True, help="Let a mass withdrawal through that was held back.")
 @options.settings()
 @options.as_json
 @click.pass_context
-def resync_command(context: click.Context, /, prune: bool, json_output: bool, **values: Any) -> None:
-    """Have the service look at podman's whole store now, and try again what failed."""
-    from bridge.control.schema import Status
+def resync_command(context: click.Context, /, dry_run: bool, prune: bool, json_output: bool, **values: Any) -> None:
+    """Have the service look at podman's whole store now.
 
-    status = _client(context, values).post("/resync", Status, prune=str(prune).lower())
+    It also tries again what failed.
+    """
+    from bridge.control.schema import PlanView, Status
+
+    client, asked = options.client(context, values), {"prune": str(prune).lower()}
+    if dry_run:
+        _print_plan(client.post("/resync", PlanView, dryRun="true", **asked), json_output=json_output)
+        return
+    status = client.post("/resync", Status, **asked)
     if json_output:
         text.json(status)
         return
     counts = status.counts
     click.echo(f"{counts['published']} published, {counts['pending']} pending")
+
+
+def _print_plan(plan: "PlanView", *, json_output: bool) -> None:
+    if json_output:
+        text.json(plan)
+        return
+    for view in plan.publish:
+        click.echo(f"would publish {view.reference} from {view.name} (image {view.image[:12]})")
+    for view in plan.withdraw:
+        click.echo(f"would withdraw {view.reference}")
+    for view in plan.held_back:
+        click.echo(f"would hold back the withdrawal of {view.reference}; --prune lets it through")
+    if not (plan.publish or plan.withdraw or plan.held_back):
+        click.echo("nothing to do")

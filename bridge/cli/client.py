@@ -1,6 +1,8 @@
 """Asking the running service over its control socket."""
 
+import contextlib
 import errno
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -14,6 +16,8 @@ from bridge.errors import ControlError
 _PREFIX = "/bridge/v1"
 _TIMEOUT = (5.0, 3600.0)
 """Seconds to connect, and until an answer: `publish` waits for an export."""
+
+_LINES = "application/x-ndjson"
 
 _Answer = TypeVar("_Answer")
 
@@ -30,8 +34,8 @@ class Client:
         self._session = requests_unixsocket.Session()
         self._base = f"http+unix://{quote(str(socket), safe='')}{_PREFIX}"
 
-    def get(self, path: str, kind: type[_Answer], **query: str) -> _Answer:
-        """GET a document."""
+    def get(self, path: str, kind: type[_Answer], **query: str | Sequence[str]) -> _Answer:
+        """GET a document. A word of the query may have several values."""
         return self._ask("GET", path, kind, params=query)
 
     def post(self, path: str, kind: type[_Answer], body: object = None, **query: str) -> _Answer:
@@ -39,13 +43,36 @@ class Client:
         content = None if body is None else msgspec.json.encode(body)
         return self._ask("POST", path, kind, params=query, data=content)
 
+    @contextlib.contextmanager
+    def stream(self, method: str, path: str, body: object = None, **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """Send a request, and have the lines of its answer as they come while the block runs."""
+        content = None if body is None else msgspec.json.encode(body)
+        accept = {"Accept": _LINES, **headers}
+        with self._send(method, path, data=content, headers=accept, stream=True) as response:
+            yield self._lines(response)
+
+    def _lines(self, response: requests.Response) -> Iterator[dict[str, Any]]:
+        try:
+            for line in response.iter_lines(chunk_size=None):
+                if line:
+                    yield msgspec.json.decode(line)
+        except requests.RequestException as error:
+            msg = f"the service on {self._socket} stopped answering"
+            raise ControlError(msg) from error
+
     def delete(self, path: str, **query: str) -> None:
         """DELETE what the path names."""
         self._ask("DELETE", path, type(None), params=query)
 
     def _ask(self, method: str, path: str, kind: type[_Answer], **arguments: Any) -> _Answer:
+        response = self._send(method, path, **arguments)
+        return msgspec.json.decode(response.content or b"null", type=kind)
+
+    def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
-            response = self._session.request(method, self._base + path, timeout=_TIMEOUT, **arguments)
+            response: requests.Response = self._session.request(
+                method, self._base + path, timeout=_TIMEOUT, **arguments
+            )
         except requests.ConnectionError as error:
             raise self._no_service(error) from error
         except requests.RequestException as error:
@@ -53,11 +80,14 @@ class Client:
             raise ControlError(msg) from error
         if not response.ok:
             raise ControlError(_message(response))
-        return msgspec.json.decode(response.content or b"null", type=kind)
+        return response
 
     def _no_service(self, error: requests.ConnectionError) -> ControlError:
         if f"[Errno {errno.EACCES}]" in str(error):
-            return ControlError(f"no permission to use control socket {self._socket}: run this as the service's user")
+            return ControlError(
+                f"no permission to use control socket {self._socket}: run this as the service's user, "
+                "or as a member of the group that its setting control.group names"
+            )
         return NoServiceError(f"no podbridge service answers on {self._socket}: start one with `podbridge serve`")
 
 

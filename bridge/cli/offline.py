@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @options.as_json
 @click.pass_context
 def verify_command(context: click.Context, /, json_output: bool, repair: bool, **values: Any) -> None:
-    """Hash every blob of the tree again and follow every reference. Exits 1 where something is wrong.
+    """Hash every blob of the tree again, and follow every reference.
 
-    --repair needs the tree for itself: stop the service first, and start it again after.
+    Exits 1 where something is wrong. --repair needs the tree for itself: stop the service first, and
+    start it again after.
     """
     tree = options.load(context, values).config.tree
     faults = _verify(tree)
@@ -64,7 +65,10 @@ def _verify(tree: Path) -> "list[Fault]":
 @options.as_json
 @click.pass_context
 def gc_command(context: click.Context, /, dry_run: bool, json_output: bool, **values: Any) -> None:
-    """Remove blobs that nothing references any more and that are older than the grace period."""
+    """Remove blobs that nothing references any more.
+
+    Those within the grace period stay.
+    """
     swept = _sweep(context, values, dry_run=dry_run)
     if json_output:
         text.json(swept)

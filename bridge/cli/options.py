@@ -1,12 +1,13 @@
 """The options that several verbs share, and the configuration that they make."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bridge.config import Loaded
+if TYPE_CHECKING:
+    from bridge.cli.client import Client
+    from bridge.config import Loaded
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -47,10 +48,24 @@ def as_json(function: _Function) -> _Function:
     return click.option("--json", "json_output", is_flag=True, help="Print JSON.")(function)
 
 
-def load(context: click.Context, values: dict[str, Any]) -> Loaded:
+def load(context: click.Context, values: dict[str, Any]) -> "Loaded":
     """Load the configuration with the options of a verb over it, and those before the verb under them."""
+    from pathlib import Path
+
     from bridge import config
 
     file = values.get("config_file") or context.find_root().obj
     flags = {_FLAGS[name]: value for name, value in values.items() if name in _FLAGS}
     return config.load(Path(file) if file else None, flags)
+
+
+def client(context: click.Context, values: dict[str, Any]) -> "Client":
+    """Return the way to the running service: the user's own, or, where he has none, the one of the system."""
+    from bridge.cli.client import Client
+    from bridge.config import SYSTEM_SOCKET
+
+    loaded = load(context, values)
+    socket = loaded.config.control.socket
+    if loaded.origins.get("control.socket") is None and not socket.exists() and SYSTEM_SOCKET.exists():
+        socket = SYSTEM_SOCKET
+    return Client(socket)

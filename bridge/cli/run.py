@@ -45,7 +45,10 @@ def serve_command(context: click.Context, /, **values: Any) -> None:
 @options.as_json
 @click.pass_context
 def sync_command(context: click.Context, /, dry_run: bool, json_output: bool, **values: Any) -> None:
-    """Publish and withdraw once what podman's store asks for, and exit: for timers, scripts and CI."""
+    """Publish and withdraw once what podman's store asks for, and exit.
+
+    For timers, scripts and CI.
+    """
     config = options.load(context, values).config
     work = _dry_run(config, json_output) if dry_run else _sync(config, json_output, values["prune"], values["encode"])
     sys.exit(_run(work, interrupted=130))
@@ -55,9 +58,9 @@ def sync_command(context: click.Context, /, dry_run: bool, json_output: bool, **
 @options.settings("tree", "listen")
 @click.pass_context
 def registry_command(context: click.Context, /, **values: Any) -> None:
-    """Serve a tree, and do nothing else: needs no podman.
+    """Serve a tree, and do nothing else.
 
-    Runs until SIGINT or SIGTERM; SIGHUP has it read its configuration again.
+    Needs no podman. Runs until SIGINT or SIGTERM; SIGHUP has it read its configuration again.
     """
     _run(_registry(lambda: options.load(context, values).config))
 

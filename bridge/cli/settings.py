@@ -1,10 +1,8 @@
 """The verbs on the configuration."""
 
-from importlib import resources
 from typing import Any
 
 import click
-import msgspec
 
 from bridge.cli import options, text
 from bridge.cli.trust import tls_init_command
@@ -28,6 +26,8 @@ config_command.add_command(tls_init_command)
 @click.pass_context
 def show_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
     """Print every effective setting with where its value came from."""
+    import msgspec
+
     loaded = options.load(context, values)
     if json_output:
         text.json({key: {"value": value, "origin": origin} for key, value, origin in loaded.values()})
@@ -66,6 +66,8 @@ def clients_command(context: click.Context, /, file: str, address: str | None, *
     for k3s, daemon.json for Docker Engine. Each says where it belongs. With registry.tls they speak HTTPS,
     and say where ca.crt belongs; Docker Engine looks for it in /etc/docker/certs.d/HOST:PORT.
     """
+    from importlib import resources
+
     templates = resources.files("bridge.cli") / "clients"
     if options.load(context, values).config.registry.tls is not None:
         templates /= "tls"

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 
 import click
-import msgspec
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -47,6 +46,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def json(value: object) -> None:
     """Print a value as indented JSON."""
+    import msgspec
+
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 

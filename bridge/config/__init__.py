@@ -1,7 +1,7 @@
 """The configuration: what can be set, where it is read from, and what holds when nobody says otherwise."""
 
 from bridge.config.loading import Loaded, load
-from bridge.config.places import default_file, default_podman_socket, runtime_dir, xdg
+from bridge.config.places import SYSTEM_SOCKET, default_file, default_podman_socket, runtime_dir, xdg
 from bridge.config.settings import (
     ApiConfig,
     AuthConfig,
@@ -18,6 +18,7 @@ from bridge.config.settings import (
 )
 
 __all__ = [
+    "SYSTEM_SOCKET",
     "ApiConfig",
     "AuthConfig",
     "Config",

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+SYSTEM_SOCKET = Path("/run/podbridge/control.sock")
+"""Where the service of the whole machine takes commands; its group may use it, too."""
+
 
 def default_file() -> Path:
     """Return where the configuration is looked for when nobody names a file."""

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from bridge.control import answers, openapi, questions, streams
 from bridge.control.feed import Feed
-from bridge.control.questions import Selection
 from bridge.control.schema import Explanation, PlanView, PublicationList, PublicationView, Status, SweptView
+from bridge.control.selection import Selection
 from bridge.oci import Reference
 from bridge.progress import Shown, Step
 

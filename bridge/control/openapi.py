@@ -19,6 +19,7 @@ from bridge.control.schema import (
     Status,
     SweptView,
 )
+from bridge.control.selection import Selection
 
 PREFIX = "/bridge/v1"
 _JSON = "application/json"
@@ -69,7 +70,7 @@ OPERATIONS = (
         "get", "/status", "Say how the service is.", questions.Nothing, {200: _json("The status.", Status)}, (400,),
     ),
     Operation(
-        "get", "/publications", "List what is published or should be.", questions.Selection,
+        "get", "/publications", "List what is published or should be.", Selection,
         {200: _json("One page; header Link leads to the next.", PublicationList)}, (400,),
     ),
     Operation(

@@ -91,6 +91,7 @@ class _Now(Collector):
         yield self._conditions()
         yield self._publications()
         yield from self._tree()
+        yield from self._traffic()
         passes = CounterMetricFamily("podbridge_passes", "Passes of the reconciler, by result.", labels=["result"])
         for result in ("changed", "unchanged", "failed"):
             passes.add_metric([result], self._steering.reconciler.passes[result])
@@ -108,6 +109,21 @@ class _Now(Collector):
         for state in State:
             family.add_metric([str(state)], tally[state])
         return family
+
+    def _traffic(self) -> Iterable[Metric]:
+        """Yield what the processes that answer pulls have told; it is up to a second old."""
+        traffic = self._steering.workers.traffic
+        requests = CounterMetricFamily("podbridge_registry_requests", "Requests, by HTTP status.", labels=["code"])
+        for code, count in sorted(traffic.requests.items()):
+            requests.add_metric([str(code)], count)
+        yield requests
+        sent = CounterMetricFamily(
+            "podbridge_registry_sent_bytes", "Bytes of bodies, by content coding.", labels=["encoding"]
+        )
+        for coding in sorted({"identity", "gzip", *traffic.sent}):
+            sent.add_metric([coding], traffic.sent.get(coding, 0))
+        yield sent
+        yield _gauge("podbridge_registry_connections", "Connections of clients now.", traffic.connections)
 
     def _tree(self) -> Iterable[Metric]:
         blobs, encodings = self.held.blobs, self.held.encodings

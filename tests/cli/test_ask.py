@@ -1,7 +1,13 @@
 """The verbs that ask a running service, as text for people and as JSON for programs."""
 
+import contextlib
 import json
+import os
+import pty
+import re
+import signal
 import stat
+import subprocess
 from typing import Any
 
 import pytest
@@ -171,3 +177,98 @@ def test_two_names_for_one_reference_are_warned_of_once_and_by_name(own: Service
     (warning,) = (line for line in own.said().splitlines() if "two names for one reference" in line)
     assert "reference=same:1 published=localhost/a/same:1 left_out=localhost/b/same:1" in warning
     assert own.client.shows("same", "1", own.store.digest("localhost/a/same:1"))
+
+
+def test_list_chooses_by_state_repository_and_image(service: Service) -> None:
+    def listed(*words: str) -> list[str]:
+        return [view["reference"] for view in told(service, "list", *words)]
+
+    service.tell("publish", "hello:1", "--as", "by/hand:2")
+    assert listed("--repository", "by/*") == ["by/hand:2"]
+    assert listed("--state", "published", "--state", "held") == ["by/hand:2", "hello:1", "other:1"]
+    assert listed("--image", "localhost/other:1") == ["other:1"]
+    assert listed("--tree", str(service.tree), "--repository", "by/*") == ["by/hand:2"]
+    service.tell("withdraw", "by/hand:2")
+    assert listed() == ["hello:1", "other:1"]
+    assert "by/hand:2" in listed("--state", "withdrawn")
+    assert "Invalid enum value 'Lost'" in complaint(service, "list", "--state", "lost")
+    assert "Invalid enum value 'Lost'" in complaint(service, "list", "--state", "lost", "--tree", str(service.tree))
+
+
+def test_publish_can_tell_only_and_need_not_wait(service: Service) -> None:
+    image = service.store.image_id("localhost/hello:1")
+    (would,) = told(service, "publish", "hello:1", "--as", "dry:1", "--dry-run")
+    assert (would["reference"], would["state"], would["image"]) == ("dry:1", "Pending", image)
+    assert service.tell("publish", "hello:1", "--as", "dry:1", "--dry-run") == "dry:1 pending"
+    assert service.client.digest("dry", "1") is None
+    assert service.tell("publish", "hello:1", "--as", "later:1", "--no-wait").startswith("later:1")
+    eventually(lambda: service.client.digest("later", "1"))
+    service.tell("withdraw", "later:1")
+
+
+def test_publish_takes_a_reference_of_the_rules_only_by_force(own: Service) -> None:
+    own.store.build("localhost/a:1", "a")
+    own.store.build("localhost/b:1", "b")
+    own.start()
+    assert "or use --force" in complaint(own, "publish", "a:1", "--as", "b:1")
+    own.tell("publish", "a:1", "--as", "b:1", "--force")
+    assert own.client.shows("b", "1", own.store.digest("localhost/a:1"))
+
+
+def test_publish_on_a_terminal_shows_how_far_it_is_and_what_came_of_it(service: Service) -> None:
+    digest = service.store.digest("localhost/hello:1")
+    said = on_terminal(service, "publish", "hello:1", "--as", "seen:1")
+    assert "Published seen:1" in said
+    assert f"seen:1 {digest} exact" in said
+    assert "podbridge: 'nothing' is not in podman's store" in on_terminal(service, "publish", "nothing", code=1)
+    service.tell("withdraw", "seen:1")
+
+
+def on_terminal(service: Service, *words: str, code: int = 0) -> str:
+    """Return what a verb says on a terminal, which must end with this exit code."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(service.command(*words), stdout=theirs, stderr=theirs, stdin=theirs) as process:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # EIO is how a terminal says that nobody is there any more
+            while part := os.read(ours, 4096):
+                said += part
+    os.close(ours)
+    assert process.returncode == code, said
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode()).replace("\r", "")
+
+
+def test_resync_can_tell_only(service: Service) -> None:
+    assert service.tell("resync", "--dry-run") == "nothing to do"
+    assert told(service, "resync", "--dry-run") == {"publish": [], "withdraw": [], "heldBack": []}
+
+
+def test_events_are_followed(service: Service) -> None:
+    with subprocess.Popen(service.command("events", "--json"), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        lines: list[str] = []
+
+        def said() -> bool:
+            service.tell("publish", "hello:1", "--as", "event:1")
+            lines.extend(process.stdout.readlines() if process.stdout else [])
+            return bool(lines)
+
+        eventually(said)
+        first = json.loads(lines[0])
+        assert (first["action"], first["reference"]) == ("published", "event:1")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    service.tell("withdraw", "event:1")
+    with subprocess.Popen(
+        service.command("events", "--since", first["id"]), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        found = [process.stdout.readline()]
+        while "withdrawn" not in found[-1]:
+            found.append(process.stdout.readline())
+            assert found[-1]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert re.fullmatch(r"\d\d:\d\d:\d\d withdrawn event:1 sha256:[0-9a-f]{64}\n", found[-1])
+    assert "is not known any more" in complaint(service, "events", "--since", "1-1")

@@ -1,14 +1,18 @@
 """Help, exit codes and refusals: what somebody reads who tries things."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from bridge.cli import SUMMARIES, cli
 from tests.end_to_end.programs import podbridge
 
 VERBS = (
-    "serve", "sync", "registry", "status", "list", "explain", "publish", "withdraw", "resync", "verify", "gc",
+    "serve", "sync", "registry", "status", "list", "explain", "publish", "withdraw", "resync", "events", "verify", "gc",
     "config", "config show", "config check",
 )  # fmt: skip
 
@@ -26,6 +30,21 @@ def test_the_help_names_every_verb_and_the_exit_codes() -> None:
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line.split()}
     assert {verb for verb in VERBS if " " not in verb} <= listed
     assert "Exit codes: 0 done, 1 failed and said why, 2 usage, 78 configuration." in done.stdout
+
+
+def test_the_help_says_of_a_verb_what_its_own_help_begins_with() -> None:
+    context = click.Context(cli)
+    verbs = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    assert {name: (verb.help or "").splitlines()[0] for name, verb in verbs.items() if verb} == SUMMARIES
+
+
+def test_the_help_imports_no_verb() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "bridge", "--help"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    slow = ("asyncio", "msgspec", "yaml", "requests", "aiohttp", "rich", "bridge.config", "bridge.cli.run")
+    imported = {line.rpartition("|")[2].strip() for line in done.splitlines() if line.startswith("import time")}
+    assert "click" in imported
+    assert not imported.intersection(slow)
 
 
 def test_the_version_is_one_line() -> None:

@@ -31,7 +31,7 @@ async def counted(world: World, name: str, value: float) -> dict[str, float]:
     """Wait until a metric has a value, and return all."""
 
     async def has_come() -> bool:
-        return (await metrics(world))[name] == value
+        return (await metrics(world)).get(name) == value
 
     await eventually(has_come, what=f"{name} {value}")
     return await metrics(world)
@@ -121,3 +121,16 @@ async def test_metrics_and_probes_are_served_on_tcp_and_nothing_else(world: Worl
             for path, status in (("/healthz", 200), ("/readyz", 200), ("/bridge/v1/status", 404)):
                 async with session.get(path) as response:
                     assert response.status == status
+
+
+async def test_pulls_are_counted_by_code_and_by_encoding(world: World) -> None:
+    async with world.podman(), world.service():
+        made = world.double.build("localhost/app:1", "base", "own", size=1000)
+        await world.shows({"app:1": made.id})
+        await world.pull("app", "1")
+        assert (await world.get("/v2/app/manifests/2"))[0] == 404
+        told = await counted(world, "podbridge_registry_requests_total,code=404", 1)
+        assert told["podbridge_registry_requests_total,code=200"] == 4
+        size = sum(map(len, (*made.layers, made.config, made.manifest)))
+        assert told["podbridge_registry_sent_bytes_total,encoding=identity"] >= size
+        assert told["podbridge_registry_sent_bytes_total,encoding=gzip"] == 0

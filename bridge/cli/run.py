@@ -69,7 +69,7 @@ async def _serve(config: "Config") -> int:
     from bridge.cli import terminal
     from bridge.service.serve import running
 
-    console = terminal.start_logging()
+    console = terminal.start_logging(config.log)
     async with running(config) as service:
         _greet(console, service, config.registry.scheme)
         async with terminal.showing_exports(console, service.reconciler.parts.exporter.look):
@@ -117,7 +117,7 @@ async def _sync(config: "Config", json_output: bool, *, prune: bool) -> int:
     from bridge.tree.publisher import Tree
 
     parts.require_podman(config)
-    console = terminal.start_logging()
+    console = terminal.start_logging(config.log)
     with Tree(config.tree) as tree:
         async with parts.connected(config) as podman:
             reconciler = parts.reconciler(config, podman, tree, Conditions(), parts.policy(config))
@@ -160,7 +160,7 @@ async def _registry(config: "Config") -> int:
     from bridge.cli import terminal
     from bridge.service.serve import registry_only
 
-    console = terminal.start_logging()
+    console = terminal.start_logging(config.log)
     async with registry_only(config) as address:
         log.info("serving registry=%s tree=%s", address, config.tree)
         if not config.tree.exists():

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from bridge import logs
 from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
 from bridge.units import Address, Bytes, Percent, Seconds
@@ -77,6 +78,13 @@ class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loopback: bool = False
 
 
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the log says and how: `auto` is plain lines, and fields where the journal takes them."""
+
+    format: logs.Format = "auto"
+    level: logs.Level = "info"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration.
 
@@ -90,6 +98,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistryConfig = RegistryConfig()
     control: ControlConfig = ControlConfig()
     encodings: EncodingsConfig = EncodingsConfig()
+    log: LogConfig = LogConfig()
     publish: tuple[Rule, ...] = ()
     keep: Keep = NOT_KEPT
     max_withdraw: Percent = Percent(0.5)

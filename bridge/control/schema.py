@@ -53,7 +53,7 @@ class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class Status(msgspec.Struct, rename="camel"):
-    """How the service is."""
+    """How the service is. `registry` is HOST:PORT, `scheme` how it is spoken to: http or https."""
 
     version: str
     pid: int
@@ -67,6 +67,7 @@ class Status(msgspec.Struct, rename="camel"):
     last_look: float | None
     export: ExportView | None
     failures: list[PublicationView]
+    scheme: str = "http"
 
 
 class DecisionView(msgspec.Struct, rename="camel"):

@@ -37,7 +37,7 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             enter = stack.enter_async_context
             commands = stack.enter_context(control.listening(config.control.socket))
             listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-            facts = Facts(await enter(_registry(config, listener)))
+            facts = Facts(await enter(_registry(config, listener)), config.registry.scheme)
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))

@@ -21,6 +21,7 @@ class Facts:
     """What the service knows of itself; `podman` is its version once it has answered."""
 
     registry: str
+    scheme: str = "http"
     own_podman: bool = False
     podman: str = ""
     started: float = field(default_factory=time.time)
@@ -58,6 +59,7 @@ class Steering:
             last_look=reconciler.last_look,
             export=None if export is None else views.export(export),
             failures=failures,
+            scheme=self.facts.scheme,
         )
 
     def publications(self) -> list[PublicationView]:

@@ -78,8 +78,12 @@ def policy(config: Config, address: Address | None = None) -> Policy:
 def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions, rules: Policy) -> Reconciler:
     """Build the reconciler of a configuration."""
     exporter = Exporter(podman, Commands(config.podman.command), tree)
-    bounds = Bounds(config.resync, config.grace, config.max_withdraw)
-    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds))
+    return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds(config)))
+
+
+def bounds(config: Config) -> Bounds:
+    """Return what a reconciler keeps to."""
+    return Bounds(config.resync, config.grace, config.max_withdraw)
 
 
 def plan(config: Config, images: Collection[Image], tree: Shown) -> Plan:

@@ -15,7 +15,9 @@ from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
 from bridge.service import parts
 from bridge.service.encoding import keep_encoded
+from bridge.service.settings import Settings
 from bridge.service.steering import Facts, Steering
+from bridge.systemd import Sockets
 from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
@@ -23,20 +25,22 @@ from bridge.units import Address
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Steering]:
-    """Run the service while the block runs.
+async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steering]:
+    """Run the service while the block runs, on `sockets` where they hold its own.
 
     The registry answers from the first moment with what the tree held before, and goes on while
     podman is away. Raises BridgeError where the service cannot start.
     """
+    config = settings.config
     parts.require_podman(config)
     conditions = Conditions()
     with Tree(config.tree) as tree:
         conditions.confirm(Kind.TREE_WRITABLE)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            commands = stack.enter_context(control.listening(config.control.socket))
-            listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
+            commands = stack.enter_context(sockets.take("control") or control.listening(config.control.socket))
+            listener = _listener(config, sockets)
+            sockets.require_taken()
             facts = Facts(await enter(_registry(config, listener)), config.registry.scheme)
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
@@ -44,25 +48,30 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, facts)
             await enter(control.serving(steering, commands))
-            await enter(_watching(config, reconciler, facts))
+            await enter(_watching(settings, reconciler, facts))
             yield steering
 
 
 @contextlib.asynccontextmanager
-async def _watching(config: Config, reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
+async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
     """Reconcile at every reason to look, and encode what is published, while the block runs."""
     podman, conditions = reconciler.parts.podman, reconciler.parts.conditions
+    published = asyncio.Event()
+
+    async def follow(config: Config) -> None:
+        reconciler.follow(parts.policy(config, Address(facts.registry)), parts.bounds(config))
+        published.set()
+
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(reconciler.run()),
             group.create_task(_poke(doorbell.for_ever(podman, conditions), reconciler, facts)),
             group.create_task(_poke(events.for_ever(podman, conditions), reconciler, facts)),
+            group.create_task(keep_encoded(settings, published)),
         ]
-        published = asyncio.Event()
-        if config.encodings.space:
-            tasks.append(group.create_task(keep_encoded(config, published)))
         try:
-            with reconciler.parts.changes.heard_by(lambda change: _ring(change, published)):
+            heard = reconciler.parts.changes.heard_by(lambda change: _ring(change, published))
+            with heard, settings.followed_by(follow):
                 yield
         finally:
             for task in tasks:
@@ -84,15 +93,22 @@ async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Fac
 
 
 @contextlib.asynccontextmanager
-async def registry_only(config: Config) -> AsyncIterator[str]:
+async def registry_only(settings: Settings, sockets: Sockets) -> AsyncIterator[str]:
     """Serve the tree while the block runs, with no podman and no publisher; yields the address.
 
     The tree may be made later; raises TreeError for a directory that is something else.
     """
+    config = settings.config
     check_version(TreePaths(config.tree), new=True)
-    listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
+    listener = _listener(config, sockets)
+    sockets.require_taken()
     async with _registry(config, listener) as address:
         yield address
+
+
+def _listener(config: Config, sockets: Sockets) -> socket.socket:
+    listen = config.registry.listen
+    return sockets.take("registry") or registry.listen(listen.host, listen.port)
 
 
 def _registry(config: Config, listener: socket.socket) -> contextlib.AbstractAsyncContextManager[str]:

@@ -15,6 +15,8 @@ import aiohttp
 
 from bridge import config
 from bridge.service.serve import running
+from bridge.service.settings import Settings
+from bridge.systemd import Sockets
 from tests.double import server
 from tests.double.gates import eventually
 from tests.double.store import Double
@@ -70,7 +72,7 @@ class World:
     @contextlib.asynccontextmanager
     async def service(self, *, ready: float = 20) -> AsyncIterator[None]:
         """Run podbridge in this process; the block begins when its first pass is through, within `ready` seconds."""
-        async with running(config.load(self.configuration()).config) as steering:
+        async with running(Settings(config.load(self.configuration()).config), Sockets()) as steering:
             if ready:
                 await asyncio.wait_for(steering.reconciler.ready.wait(), ready)
             yield

@@ -107,6 +107,7 @@ class JournalHandler(logging.Handler):
 
     def __init__(self, path: Path = JOURNAL) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter())  # or basicConfig gives it one with the level, which is a field here
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._other = logging.StreamHandler()

@@ -34,7 +34,9 @@ def _publications(context: click.Context) -> "list[PublicationView]":
     from bridge.control.schema import PublicationView
 
     try:
-        socket = options.load(context, context.params).config.control.socket
+        # No callback has run: what stands before the verb is only in the parameters.
+        file = context.params.get("config_file") or context.find_root().params.get("config_file")
+        socket = options.load(context, {"config_file": file}).config.control.socket
         return Client(socket).get("/publications", dict[str, list[PublicationView]])["publications"]
     except BridgeError:
         return []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.logs import JournalHandler, JsonFormatter, parted
+from bridge.logs import JournalHandler, JsonFormatter, parted, start
 from tests.end_to_end.programs import scratch
 
 
@@ -60,9 +60,12 @@ def journal() -> Iterator[Journal]:
 
 
 def send(path: Path, one: logging.LogRecord) -> None:
-    """Have a handler send one record to the journal."""
+    """Have the log send one record to the journal."""
+    before = logging.root.handlers[:]
     with contextlib.closing(JournalHandler(path)) as handler:
+        start("journal", "info", handler)
         handler.handle(one)
+    logging.root.handlers[:] = before
 
 
 @pytest.mark.parametrize(

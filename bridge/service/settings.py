@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from bridge.config import Config
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError
 
 log = logging.getLogger(__name__)
 
@@ -16,8 +16,8 @@ Follower = Callable[[Config], Awaitable[None]]
 
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
-FIXED = ("tree", "podman.socket", "podman.command", "registry.listen", "control.socket")
-"""What a running service is built on: a change of it takes a restart. Everything else is taken up."""
+TAKEN_UP = frozenset({"publish", "keep", "max_withdraw", "resync", "grace", "encodings.space", "encodings.loopback"})
+"""What a running service follows. It is built on everything else, of which a change takes a restart."""
 
 
 class Settings:
@@ -31,7 +31,7 @@ class Settings:
     def followed_by(self, follower: Follower) -> Iterator[None]:
         """Have `follower` called with every new configuration while the block runs.
 
-        It takes it up, or raises ConfigError and goes on with the one before; who can refuse follows first.
+        It takes it up, or raises BridgeError and goes on as before; who can refuse follows first.
         """
         self._followers.append(follower)
         try:
@@ -42,19 +42,34 @@ class Settings:
     async def change(self, new: Config) -> None:
         """Take up `new`, as far as that can be done at run time, and warn of what needs a restart.
 
-        Raises ConfigError where it is refused; then the one before is in force, whole.
+        Raises BridgeError where it is refused; then the one before is in force, whole.
         """
-        for key in FIXED:
-            if _get(new, key) != _get(self.config, key):
-                log.warning("a change that needs a restart of podbridge is not taken up key=%s", key)
-                new = _with(new, key, _get(self.config, key))
-        before, self.config = self.config, new
+        before = self.config
+        for key in _keys(new):
+            if key not in TAKEN_UP and _get(new, key) != _get(before, key):
+                log.warning("this takes a restart of podbridge, and is as before until then key=%s", key)
+                new = _with(new, key, _get(before, key))
+        self.config = new
         try:
             for follower in tuple(self._followers):
                 await follower(new)
-        except ConfigError:
+        except BridgeError:
             self.config = before
             raise
+
+
+def _keys(section: msgspec.Struct) -> Iterator[str]:
+    """Yield the dotted keys: those within a section that is always there, or the section that may be left out."""
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, msgspec.Struct) and isinstance(_default(section, name), msgspec.Struct):
+            yield from (f"{name}.{key}" for key in _keys(value))
+        else:
+            yield name
+
+
+def _default(section: msgspec.Struct, name: str) -> object:
+    return next(field.default for field in msgspec.structs.fields(section) if field.name == name)
 
 
 def _get(section: msgspec.Struct, key: str) -> object:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from bridge.config import Config
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError
 from bridge.service.settings import Settings
 from bridge.systemd import Notifier
 
@@ -86,7 +86,7 @@ class Supervision:
     async def _change(self) -> None:
         try:
             await self._settings.change(self._load())
-        except ConfigError as error:
+        except BridgeError as error:
             self._refused = str(error)
             log.error("new configuration refused, the one before stays error=%r", self._refused)  # noqa: TRY400
             return

@@ -5,9 +5,9 @@
 generate() {
     local shell
     mkdir -p "$2"
-    "$1" -m bridge.cli.manual >"$2/podbridge.1"
+    "$1" -Pm bridge.cli.manual >"$2/podbridge.1"
     for shell in bash zsh fish; do
-        _PODBRIDGE_COMPLETE=${shell}_source "$1" -c 'from bridge.cli import main; main()' >"$2/$shell"
+        _PODBRIDGE_COMPLETE=${shell}_source "$1" -Pc 'from bridge.cli import main; main()' >"$2/$shell"
     done
 }
 

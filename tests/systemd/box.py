@@ -95,11 +95,14 @@ class Box:
 
 
 @contextlib.contextmanager
-def booted(lower: Path = Path("/")) -> Iterator[Box]:
-    """Have a machine over the files of `lower` while the block runs."""
+def booted(lower: Path = Path("/"), *, seen: Mapping[Path, str] | None = None) -> Iterator[Box]:
+    """Have a machine over the files of `lower` while the block runs; `seen` are further directories, and where."""
+    further = [f"{directory}={place}" for directory, place in (seen or {}).items()]
     with scratch() as directory, _cgroup(directory.name) as cgroup, (directory / "log").open("wb") as log:
         (directory / "m").mkdir()
-        enter = shlex.join(map(str, [Path(__file__).with_name("enter.sh"), directory / "m", lower, *_installed()]))
+        enter = shlex.join(
+            map(str, [Path(__file__).with_name("enter.sh"), directory / "m", lower, *_installed(), *further])
+        )
         command = f"echo $$ >{cgroup}/cgroup.procs && exec unshare --pid --fork --kill-child --mount \
             --propagation private --uts --ipc --net --cgroup {enter}"
         process = subprocess.Popen(("sh", "-c", command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)

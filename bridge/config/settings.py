@@ -1,5 +1,6 @@
 """What can be configured: typed, checked, everything with a default."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,20 @@ from bridge.policy import Rule
 from bridge.units import Address, Bytes, Percent, Seconds
 
 
+class Export(StrEnum):
+    """How images come out of podman."""
+
+    AUTO = "auto"  # locally where `command` is the user's own podman or was set, over REST otherwise
+    LOCAL = "local"  # `podman image save`: only new layers are read; it needs the store itself
+    REST = "rest"  # over the socket: a whole copy each time; it needs nothing else
+
+
 class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which podman. Without `socket`: the user's own, or a service that podbridge starts."""
 
     socket: str | None = None
     command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("podman",)
+    export: Export = Export.AUTO
 
 
 class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,8 +9,8 @@ from bridge.conditions import Condition
 from bridge.control.schema import ConditionView, ExportView, PublicationView
 from bridge.oci import Reference
 from bridge.plan import Publication, Target
-from bridge.publish.export import Progress
 from bridge.publish.failures import Failure
+from bridge.publish.job import Progress
 
 
 def published(publication: Publication) -> PublicationView:

@@ -42,6 +42,10 @@ class Box:
         self._pid = pid
         self.visitors = Visitors(pid)
 
+    def is_up(self) -> bool:
+        """Say whether it has booted."""
+        return self.ask("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
+
     def ask(self, *words: str | Path, stdin: str | None = None, timeout: float = 60) -> Done:
         """Run a program on the machine that may fail."""
         command = "nsenter", "--target", str(self._pid), *_PLACES, "env", "-i", *_ENVIRONMENT, *words
@@ -108,17 +112,14 @@ def booted(lower: Path = Path("/"), *, seen: Mapping[Path, str] | None = None) -
         process = subprocess.Popen(("sh", "-c", command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             box = Box(eventually(lambda: _first(process.pid), _BOOT))
-            eventually(
-                lambda: box.ask("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"), _BOOT
-            )
+            eventually(box.is_up, _BOOT)
             box.write("/usr/bin/podbridge", _PODBRIDGE, 0o755)
             yield box
-        except BaseException:
-            sys.stderr.write((directory / "log").read_text(encoding="utf-8", errors="replace"))
-            raise
+            sys.stderr.write(box.journal("podbridge*"))
         finally:
             process.kill()
             process.wait()
+            sys.stderr.write((directory / "log").read_text(encoding="utf-8", errors="replace"))
 
 
 def _installed() -> list[str]:

@@ -18,7 +18,10 @@ mount --bind proc/sys/net proc/sys/net
 mount -o remount,bind,ro proc/sys
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=1777 tmpfs tmp
-mount -t tmpfs tmpfs var/lib/containers 2>/dev/null || { mkdir -p var/lib/containers && mount -t tmpfs tmpfs var/lib/containers; }
+# podman's overlay cannot lie on another overlay.
+mkdir -p var/lib/containers "$work-home"
+mount -t tmpfs tmpfs var/lib/containers
+mount --bind "$work-home" home
 
 mount -t tmpfs -o mode=755 tmpfs dev
 mkdir dev/pts dev/shm

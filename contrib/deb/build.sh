@@ -56,7 +56,7 @@ make_program() {
     find "$program/bin" -type f -delete
     # Activation is for people; __pycache__ is made where the package is installed.
     find "$program" -name __pycache__ -prune -exec rm -r {} +
-    rm -rf "$program/include" "$program"/lib64 "$program"/lib/python3*/site-packages/*.dist-info/{RECORD,direct_url.json,INSTALLER,REQUESTED}
+    rm -rf "${program:?}"/{include,lib64} "$program"/lib/python3*/site-packages/*.dist-info/{RECORD,direct_url.json,INSTALLER,REQUESTED}
     sed -i '/^command = /d' "$program/pyvenv.cfg"
     find "$program" -name '*.so*' -exec chmod 0644 {} +
     printf '%s\n' '#!/usr/lib/podbridge/bin/python' 'from bridge.cli import main' '' 'main()' >"$program/bin/podbridge"

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -80,14 +80,24 @@ class Box:
 
     def journal(self, unit: str = SERVICE) -> str:
         """Return what a unit has logged."""
-        return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
+        return self.ask("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout
 
-    def build(self, name: str, content: str | None = None) -> str:
+    def build(self, name: str, options: Sequence[str] = ()) -> str:
         """Build an image of one small layer in root's store; return its digest."""
-        self.write("/build/file", content or name)
+        self.write("/build/file", name)
         self.write("/build/Containerfile", "FROM scratch\nCOPY file /file\n")
-        self.run("podman", "build", "--quiet", "--isolation=chroot", "--tag", name, "/build")
+        self.run("podman", "build", "--quiet", "--isolation=chroot", *options, "--tag", name, "/build")
         return self.run("podman", "image", "inspect", "--format", "{{.Digest}}", name)
+
+    def build_list(self, name: str) -> None:
+        """Make a manifest list of one image."""
+        self.build(f"{name}-member")
+        self.run("podman", "manifest", "create", name, f"containers-storage:{name}-member")
+
+    def shows_list(self, repository: str) -> bool:
+        """Say whether `repository:1` is served as an index."""
+        kind = self.get(f"/v2/{repository}/manifests/1").headers.get("content-type", "")
+        return "index" in kind or "manifest.list" in kind
 
     def get(self, path: str) -> Answer:
         """Ask the registry, as a client on the machine."""

@@ -33,6 +33,11 @@ def test_a_user_who_is_not_root_publishes_what_root_builds(confined: Box) -> Non
     assert confined.run("stat", "--format=%U", "/var/lib/podbridge/podbridge.json") == "podbridge"
 
 
+def test_images_in_docker_format_come_out_of_its_sandbox(confined: Box) -> None:
+    digest = confined.build("localhost/docker:1", ("--format=docker",))
+    eventually(lambda: confined.shows("docker", digest), 10)
+
+
 def test_a_service_can_be_switched_to_it_and_back_and_keeps_its_tree(serving: Box) -> None:
     first = serving.build("localhost/first:1")
     eventually(lambda: serving.shows("first", first))

@@ -51,6 +51,14 @@ def test_what_is_built_is_published_and_pulled_with_its_digest(serving: Box) -> 
     eventually(lambda: serving.unit("StatusText") == "1 published, watching")
 
 
+def test_images_in_docker_format_and_lists_come_out_of_its_sandbox(serving: Box) -> None:
+    """skopeo reads them, which wants more of a sandbox than podman does."""
+    digest = serving.build("localhost/docker:1", ("--format=docker",))
+    serving.build_list("localhost/list:1")
+    eventually(lambda: serving.shows("docker", digest))
+    eventually(lambda: serving.shows_list("list"))
+
+
 def test_it_is_ready_when_its_first_pass_is_through(box: Box) -> None:
     digest = box.build("localhost/app:1")
     box.run("systemctl", "start", *SOCKETS, SERVICE)

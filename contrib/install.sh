@@ -196,9 +196,8 @@ linger() {
 summary() {
     [[ ! $dry ]] || return 0
     local shown
-    if shown=$("$program" status 2>/dev/null); then
-        printf '%s\n\n' "$shown"
-    fi
+    shown=$(timeout 30 "$program" status 2>/dev/null) || true
+    [[ ! $shown ]] || printf '%s\n\n' "$shown"
     cat <<END
 Try:
   podman build -t localhost/hello:1 .

@@ -25,7 +25,7 @@ class Debian:
 
     def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program in it."""
-        command = "chroot", self.root, "env", "-i", *_ENVIRONMENT, *words
+        command: list[str | Path] = ["chroot", self.root, "env", "-i", *_ENVIRONMENT, *words]
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
 
     def run(self, *words: str) -> str:

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.timeout(400)
 
 INSTALL = "/checkout/contrib/install.sh"
 FILE = "/etc/podbridge/podbridge.yaml"
+AS_ANN = "systemd-run", "--user", "--machine=ann@.host", "--quiet", "--wait", "--pipe", "--collect"
 PLACES = "/etc", "/usr", "/opt", "/var/lib", "/run/podbridge", "/home"
 
 
@@ -23,8 +24,8 @@ def install(box: Box, *words: str) -> str:
 
 def files(box: Box) -> set[str]:
     """Return what lies where an installation writes, but for what systemd and podman write themselves."""
-    found = box.ask("find", *PLACES, "-xdev", "-not", "-name", "*.pyc", "-not", "-name", "__pycache__").stdout
-    others = "/var/lib/containers", "/var/lib/systemd", "/etc/containers", "/etc/cni", "/usr/share/man/"
+    found = box.ask("find", *PLACES, "-xdev", "-not", "-type", "d", "-not", "-name", "*.pyc").stdout
+    others = "/var/lib/containers", "/var/lib/systemd"
     return {line for line in found.splitlines() if not line.startswith(others)}
 
 
@@ -58,9 +59,9 @@ def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
     assert [line for line in again.splitlines() if line.startswith("install.sh: ")] == [], "there is nothing to do"
     assert status(box)["pid"] == first
 
-    box.run("cp", "--recursive", "--no-target-directory", "/checkout/contrib", "/newer/contrib")
-    box.run("cp", "--recursive", "/checkout/bridge", "/checkout/pyproject.toml", "/checkout/README.md", "/newer/")
-    box.run("cp", "/checkout/LICENSE", "/newer/")
+    box.run("mkdir", "/newer")
+    for name in ("contrib", "bridge", "pyproject.toml", "README.md", "LICENSE"):
+        box.run("cp", "--recursive", f"/checkout/{name}", "/newer/")
     box.run("sed", "--in-place", "s/^__version__ = .*/__version__ = '9.9.9'/", "/newer/bridge/__init__.py")
     upgraded = box.run("/newer/contrib/install.sh", timeout=200)
     assert "podbridge 9.9.9: in order" in upgraded
@@ -90,6 +91,25 @@ def test_confined_it_runs_as_a_user_of_its_own_and_stays_so(box: Box) -> None:
     install(box, "--uninstall", "--purge")
     assert box.ask("find", "/etc", "-name", "*podbridge*", "-not", "-name", "*.pyc").stdout == ""
     assert box.run("stat", "--format=%G", "/run/podman/podman.sock") == "root"
+
+
+def test_a_user_installs_for_himself_alone_without_root(box: Box) -> None:
+    # Of its own this machine may have no network for podman without root; nothing here needs one.
+    box.run("sh", "-c", "command -v slirp4netns || ln -s /bin/true /usr/local/bin/slirp4netns")
+    box.run("useradd", "--create-home", "ann")
+    box.run("loginctl", "enable-linger", "ann")
+    box.run("systemctl", "start", f"user@{box.run('id', '-u', 'ann')}.service")
+    before = files(box)
+    said = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert ": in order, pid " in said.stdout
+    written = files(box) - before
+    assert {path for path in written if not path.startswith("/home/ann/")} == set()
+    assert "/home/ann/.local/share/podbridge/podbridge.json" in written
+    again = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
+    assert (again.returncode, "write" in again.stderr) == (0, False)
+    box.run(*AS_ANN, INSTALL, "--user", "--uninstall", "--purge")
+    assert {path for path in files(box) - before if "podbridge" in path} == set()
 
 
 def test_the_journal_has_the_pairs_of_a_line_as_fields(box: Box) -> None:

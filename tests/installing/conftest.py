@@ -21,7 +21,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = "/usr/bin/python3", "-m", "venv", directory / "venv"
     run(*command)
     pip = directory / "venv" / "bin" / "python"
-    run(pip, "-m", "pip", "wheel", "--quiet", "--wheel-dir", directory, REPOSITORY, "hatchling>=1.24", timeout=300)
+    builders = "hatchling>=1.24", "pip", "setuptools", "wheel"  # the last three for pipx
+    run(pip, "-m", "pip", "wheel", "--quiet", "--wheel-dir", directory, REPOSITORY, *builders, timeout=300)
     for wheel in directory.glob("podbridge-*"):
         wheel.unlink()
     return directory

@@ -1,4 +1,4 @@
-"""The Debian package, as far as it shows without being installed."""
+"""The Debian package, as far as it shows without being installed; and the program alone, by pipx."""
 
 import re
 import subprocess
@@ -8,6 +8,7 @@ import pytest
 
 from bridge import __version__
 from tests.end_to_end.programs import ask, run
+from tests.systemd.box import REPOSITORY
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -60,3 +61,11 @@ def test_nothing_in_it_names_the_place_where_it_was_built(tree: Path) -> None:
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert found.stdout == ""
+
+
+def test_pipx_installs_the_program(wheels: Path, tmp_path: Path) -> None:
+    places = {"PIPX_HOME": tmp_path / "home", "PIPX_BIN_DIR": tmp_path / "bin"}
+    pip = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels}
+    environment = (f"{name}={value}" for name, value in {**places, **pip}.items())
+    run("env", *environment, "/usr/bin/pipx", "install", "--python", "/usr/bin/python3", REPOSITORY, timeout=300)
+    assert run(tmp_path / "bin" / "podbridge", "--version") == f"podbridge {__version__}"

@@ -96,7 +96,7 @@ all_files() {
 
 # The sources' own digest: the same sources are not installed again.
 stamp() {
-    find "$root/bridge" "$root/pyproject.toml" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-12
+    (cd "$root" && find bridge pyproject.toml -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum) | sha256sum | cut -c 1-12
 }
 
 install_program() {
@@ -165,26 +165,39 @@ start_service() {
         return
     fi
     [[ ! $changed ]] || step "have systemd read the units" "${systemctl[@]}" daemon-reload
-    [[ ! $confined || ! $changed ]] || step "restart podman.socket, now for the group podbridge" systemctl restart podman.socket
-    # enable tells of links on standard error; --quiet leaves errors.
-    [[ $(all_are is-enabled) == yes ]] || step "enable ${units[*]}" "${systemctl[@]}" enable --quiet "${units[@]}"
-    [[ $(all_are is-active) == yes && ! $changed ]] || step "start podbridge, and wait for its first look" start_and_wait
+    [[ ! $confined || $(stat --format=%G /run/podman/podman.sock 2>/dev/null) == podbridge ]] ||
+        step "restart podman.socket, now for the group podbridge" systemctl restart podman.socket
+    if any_is_enabled; then
+        # What an administrator has chosen to run stays so, without the service for one.
+        [[ ! $changed ]] || step "restart what runs of it" restart_and_wait
+    else
+        step "enable and start ${units[*]}, and wait for the first look" start_and_wait
+    fi
     [[ ! $user ]] || linger
 }
 
-# all_are is-enabled|is-active: print yes where that is so of every unit.
-all_are() {
+any_is_enabled() {
     local unit
-    for unit in "${units[@]}"; do
-        "${systemctl[@]}" "$1" --quiet "$unit" 2>/dev/null || return 0
+    for unit in "${units[@]}" "${others[@]}"; do
+        ! "${systemctl[@]}" is-enabled --quiet "$unit" 2>/dev/null || return 0
     done
-    echo yes
+    return 1
 }
 
-# A service that runs the program before is restarted: its sockets stay open, and no pull is lost.
 start_and_wait() {
-    { "${systemctl[@]}" start "${units[@]:0:2}" && "${systemctl[@]}" restart podbridge.service; } ||
-        die "it did not start; why: ${systemctl[*]} status 'podbridge*'"
+    # enable tells of links on standard error; --quiet leaves errors.
+    "${systemctl[@]}" enable --quiet --now "${units[@]}" || failed_to_start
+}
+
+# Its sockets stay open meanwhile, and no pull is lost.
+restart_and_wait() {
+    local services=(podbridge.service)
+    [[ $user ]] || services+=(podbridge-registry.service)
+    "${systemctl[@]}" try-restart "${services[@]}" || failed_to_start
+}
+
+failed_to_start() {
+    die "it did not start; why: ${systemctl[*]} status 'podbridge*'"
 }
 
 linger() {

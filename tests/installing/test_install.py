@@ -69,6 +69,11 @@ def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
     assert len(box.run("find", "/opt/podbridge", "-maxdepth", "1", "-name", "venv-*").splitlines()) == 1
     assert box.run("podbridge", "list").count(digest) == 1
 
+    box.run("systemctl", "disable", "--now", "podbridge.service")
+    install(box)
+    assert box.run("podbridge", "--version") != "podbridge 9.9.9", "that is the older one again"
+    assert box.ask("systemctl", "is-enabled", "podbridge.service").stdout.strip() == "disabled"
+
     install(box, "--uninstall")
     assert box.ask("systemctl", "is-active", "podbridge-registry.socket").returncode != 0
     left = files(box) - before

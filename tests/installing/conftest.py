@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.programs import run
-from tests.systemd.box import REPOSITORY, Box, booted
+from tests.systemd.box import REPOSITORY, Box, bare
 from tests.systemd.conftest import pytest_collection_modifyitems
 
 __all__ = ["pytest_collection_modifyitems"]
@@ -31,8 +31,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def box(wheels: Path) -> Iterator[Box]:
     """A machine without podbridge that sees this checkout in /checkout and the wheels in /wheels."""
-    with booted(seen={REPOSITORY: "/checkout", wheels: "/wheels"}) as box:
-        box.run("rm", "-rf", "/usr/bin/podbridge", "/var/lib/podbridge", "/etc/podbridge")
+    with bare(Path("/"), {REPOSITORY: "/checkout", wheels: "/wheels"}) as box:
+        box.run("rm", "-rf", "/usr/bin/podbridge", "/opt/podbridge", "/var/lib/podbridge", "/etc/podbridge")
         # pip asks no index: there is no network.
         box.write("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /wheels\n")
         yield box

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.programs import eventually, mounts_below, run, scratch
-from tests.systemd.box import booted
+from tests.systemd.box import bare
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -101,8 +101,7 @@ def test_on_a_debian_that_boots_its_socket_answers_and_what_is_built_is_served(d
     packages = "dbus", "buildah", "iproute2", "procps", "curl"
     debian.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/podbridge.deb", *packages)
     run("umount", debian.root / "proc")
-    with booted(debian.root) as box:
-        box.run("ln", "--symbolic", "--force", "../lib/podbridge/bin/podbridge", "/usr/bin/podbridge")
+    with bare(debian.root, {}) as box:
         box.run("systemctl", "start", *_UNITS[:2])
         assert box.run("curl", "--fail", "--silent", "--include", "http://127.0.0.1:5000/v2/").startswith(
             "HTTP/1.1 200"

@@ -33,7 +33,8 @@ def box(wheels: Path) -> Iterator[Box]:
     """A machine without podbridge that sees this checkout in /checkout and the wheels in /wheels."""
     with bare(Path("/"), {REPOSITORY: "/checkout", wheels: "/wheels"}) as box:
         box.run("rm", "-rf", "/usr/bin/podbridge", "/opt/podbridge", "/var/lib/podbridge", "/etc/podbridge")
-        # pip asks no index: there is no network.
+        # pip asks no index: there is no network. Whatever else this machine has told it does not hold there.
+        box.run("rm", "-rf", "/etc/xdg/pip", "/root/.config/pip", "/root/.pip")
         box.write("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /wheels\n")
         yield box
 

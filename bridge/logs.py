@@ -14,15 +14,17 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 Format = Literal["auto", "plain", "json", "journal"]
+Pairs = dict[str, str | int | float | bool | None]
 Level = Literal["debug", "info", "warning", "error"]
 
 JOURNAL = Path("/run/systemd/journal/socket")
+PARTED = "parted"
+"""The attribute of a record that was parted in another process: its words and its pairs."""
 _CONVERSION = re.compile(r"(?: ?(\w+)=)?%[-+ #0]*\d*(?:\.\d+)?([diouxXeEfFgGcrsa%])")
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """The levels of syslog, which the journal has too."""
@@ -60,11 +62,14 @@ def _plain() -> logging.Formatter:
     return logging.Formatter("%(asctime)s %(levelname)s %(message)s")
 
 
-def parted(record: logging.LogRecord) -> tuple[str, Mapping[str, object]]:
+def parted(record: logging.LogRecord) -> tuple[str, Pairs]:
     """Return the words of a record, and its pairs."""
+    before: tuple[str, Pairs] | None = record.__dict__.get(PARTED)
+    if before is not None:
+        return before
     if not record.args or not isinstance(record.args, tuple):
         return record.getMessage(), {}
-    values, pairs = iter(record.args), dict[str, object]()
+    values, pairs = iter(record.args), Pairs()
 
     def take(match: re.Match[str]) -> str:
         key, conversion = match[1], match[2]
@@ -81,8 +86,8 @@ def parted(record: logging.LogRecord) -> tuple[str, Mapping[str, object]]:
     return (words % ()).strip(), pairs
 
 
-def _simple(value: object) -> object:
-    return value if value is None or type(value) in (bool, int, str) else str(value)
+def _simple(value: object) -> str | int | bool | None:
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 class JsonFormatter(logging.Formatter):

@@ -187,6 +187,7 @@ async def _dry_run(config: "Config", json_output: bool) -> int:
 
 async def _registry(load: Load) -> int:
     from bridge.cli import terminal
+    from bridge.service.idle import until_idle
     from bridge.service.serve import registry_only
     from bridge.service.settings import Settings
     from bridge.service.supervision import Supervision
@@ -194,17 +195,17 @@ async def _registry(load: Load) -> int:
     from bridge.systemd import Notifier, Sockets
 
     notifier, sockets = Notifier.adopt(os.environ), Sockets.adopt(os.environ)
-    settings = Settings(load())
+    settings, is_activated = Settings(load()), "registry" in sockets
     config = settings.config
     console = terminal.start_logging(config.log)
-    async with registry_only(settings, sockets) as address:
-        log.info("serving registry=%s tree=%s", address, config.tree)
+    async with registry_only(settings, sockets) as pulls:
+        log.info("serving registry=%s tree=%s", pulls.address, config.tree)
         if not config.tree.exists():
             log.warning("there is no tree yet, nothing is served until one is published tree=%s", config.tree)
         if console.is_terminal:
-            console.print(f"registry  {config.registry.scheme}://{address}, over {config.tree}", highlight=False)
+            console.print(f"registry  {config.registry.scheme}://{pulls.address}, over {config.tree}", highlight=False)
         supervision = Supervision(RegistryWords(config.tree), settings, load)
         _reload_on_hangup(supervision)
         async with supervision.running(notifier):
-            await asyncio.Event().wait()
+            await (until_idle(settings, pulls) if is_activated else asyncio.Event().wait())
     return 0

@@ -1,5 +1,6 @@
 """What can be configured: typed, checked, everything with a default."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -49,9 +50,16 @@ class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the registry listens, and for whom."""
+    """Where the registry listens, for whom, and in how many processes: by default one for each core.
+
+    With `access_log` every request is a line in the log. `podbridge registry` on a socket of systemd's ends
+    when nobody has asked it for `idle_exit`; the next request starts it again.
+    """
 
     listen: Address = Address("127.0.0.1:5000")
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = len(os.sched_getaffinity(0))
+    access_log: bool = False
+    idle_exit: Seconds | None = None
     auth: AuthConfig | None = None
     tls: TlsConfig | None = None
 

@@ -51,6 +51,12 @@ def reader_of(request: web.BaseRequest) -> Reader:
     return request[_READER]
 
 
+def user_of(request: web.BaseRequest) -> str | None:
+    """Return the name of who asks; None where he gave none, or was not let in."""
+    reader = request.get(_READER)
+    return None if reader is None else reader.user
+
+
 def readable(request: web.BaseRequest, candidates: Iterable[Repository]) -> Iterator[Repository]:
     """Yield those of the repositories that a request can mean that its reader may read.
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from bridge.errors import NotPublishedError, TreeError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
+from bridge.registry import ready
 from bridge.registry.access import readable, reader_of
 from bridge.registry.blobs import send_blob, send_encoding, takes_encoding
 from bridge.registry.errors import COMMON, Problem, RegistryError, error_response
@@ -82,21 +83,21 @@ class Registry:
         headers = link(f"/v2/{name}/tags/list", asked.part, tags, asked.namespace) if more else {}
         return _json({"name": name, "tags": tags}, headers)
 
-    def _manifest(self, request: web.BaseRequest, asked: ManifestOf) -> web.Response:
+    def _manifest(self, request: web.BaseRequest, asked: ManifestOf) -> web.StreamResponse:
         repository, view = self._find(request, asked)
         descriptor = _pick(view, asked)
         caching = immutable(request) if isinstance(asked.reference, Digest) else REVALIDATE
-        headers = of_manifest(descriptor, caching)
+        about = of_manifest(descriptor, caching)
         if not accepts(",".join(request.headers.getall("Accept", ())), descriptor.media_type):
             detail = {"mediaType": descriptor.media_type, "digest": str(descriptor.digest)}
             raise RegistryError(Problem.MANIFEST_EXCLUDED, detail, {"Vary": "Accept"})
-        if unchanged := not_modified(request, headers):
+        if unchanged := not_modified(request, about.headers):
             return unchanged
         try:
             content = self._tree.read(repository, descriptor.digest)
         except NotPublishedError as error:  # swept since the index was read: a pull that took longer than the grace
             raise RegistryError(Problem.MANIFEST_UNKNOWN, {"digest": str(descriptor.digest)}) from error
-        return web.Response(body=content, headers=headers)
+        return ready.answer(request, about, content)
 
     async def _blob(self, request: web.BaseRequest, asked: BlobOf) -> web.StreamResponse:
         source = self._open(request, asked)

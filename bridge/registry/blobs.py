@@ -14,6 +14,8 @@ from aiohttp import ClientConnectionError, web
 
 from bridge.errors import TreeError
 from bridge.oci import Digest
+from bridge.registry import ready
+from bridge.registry.accounting import Streamed
 from bridge.registry.encoding import GZIP, choose
 from bridge.registry.errors import Problem, RegistryError
 from bridge.registry.headers import Headers, immutable, not_modified, of_blob, of_encoding
@@ -41,14 +43,14 @@ async def send_blob(request: web.BaseRequest, source: bytes | BinaryIO, digest: 
     Memory stays the same whatever the size of the blob and the pace of its reader. Raises
     ConnectionError where the client went away.
     """
-    headers = of_blob(digest, immutable(request))
+    about = of_blob(digest, immutable(request))
+    headers = about.headers
     if unchanged := not_modified(request, headers):
         return unchanged
     size = len(source) if isinstance(source, bytes) else os.fstat(source.fileno()).st_size
     spans = _wanted(request, headers["ETag"], size)
     if spans is None and isinstance(source, bytes):
-        # aiohttp leaves the length out of the answer to a HEAD for an empty body
-        return web.Response(body=source, headers=headers if source else {**headers, "Content-Length": "0"})
+        return ready.answer(request, about, source)
     if spans is None:
         return await _send(request, _Answer(200, headers, source, (Span(0, size),)))
     if not spans:
@@ -61,7 +63,7 @@ async def send_blob(request: web.BaseRequest, source: bytes | BinaryIO, digest: 
 
 async def send_encoding(request: web.BaseRequest, file: BinaryIO, digest: Digest) -> web.StreamResponse:
     """Answer with the open gzip encoding of the blob `digest`, whole. Raises as `send_blob` does."""
-    headers = of_encoding(digest, GZIP, immutable(request))
+    headers = of_encoding(digest, GZIP, immutable(request)).headers
     if unchanged := not_modified(request, headers):
         return unchanged
     size = os.fstat(file.fileno()).st_size
@@ -116,39 +118,48 @@ async def _send(request: web.BaseRequest, answer: _Answer) -> web.StreamResponse
     if length <= _SMALL:
         body = b"".join(_read(answer.source, piece) for piece in answer.pieces)
         return web.Response(status=answer.status, headers=answer.headers, body=body)
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response = Streamed(status=answer.status, headers=answer.headers)
     response.content_length = length
     await response.prepare(request)
     if request.method == "GET":
         try:
             await _stream(request, response, answer)
         except (OSError, ClientConnectionError, TreeError) as error:
-            _abort(request, error)
+            _abort(request, response, error)
     await response.write_eof()
     return response
 
 
-async def _stream(request: web.BaseRequest, response: web.StreamResponse, answer: _Answer) -> None:
+async def _stream(request: web.BaseRequest, response: Streamed, answer: _Answer) -> None:
     """Send the pieces in order: small ones are gathered, large spans go by sendfile."""
     gathered = bytearray()
     for piece in answer.pieces:
         large = isinstance(piece, Span) and len(piece) > _SMALL
         if gathered and (large or len(gathered) > _SMALL):
-            await response.write(bytes(gathered))
+            await _write(response, bytes(gathered))
             gathered.clear()
         if isinstance(piece, Span) and large and not isinstance(answer.source, bytes):
-            await _sendfile(request, answer.source, piece)
+            await _sendfile(request, response, answer.source, piece)
         else:
             gathered += _read(answer.source, piece)
     if gathered:
-        await response.write(bytes(gathered))
+        await _write(response, bytes(gathered))
 
 
-async def _sendfile(request: web.BaseRequest, file: BinaryIO, span: Span) -> None:
+async def _write(response: Streamed, content: bytes) -> None:
+    await response.write(content)
+    response.sent += len(content)
+
+
+async def _sendfile(request: web.BaseRequest, response: Streamed, file: BinaryIO, span: Span) -> None:
     if request.transport is None:
         msg = "the client went away"
         raise ConnectionResetError(msg)
-    sent = await asyncio.get_running_loop().sendfile(request.transport, file, span.start, len(span))
+    file.seek(span.start)
+    try:
+        sent = await asyncio.get_running_loop().sendfile(request.transport, file, span.start, len(span))
+    finally:
+        response.sent += file.tell() - span.start  # asyncio leaves it behind the last byte that went
     if sent != len(span):
         msg = f"a blob ended at byte {span.start + sent}"
         raise TreeError(msg)
@@ -166,11 +177,12 @@ def _read(source: bytes | BinaryIO, piece: bytes | Span) -> bytes:
     return content
 
 
-def _abort(request: web.BaseRequest, error: Exception) -> Never:
+def _abort(request: web.BaseRequest, response: Streamed, error: Exception) -> Never:
     """Cut the connection: its header promised more bytes than will come. A client that left is no news."""
     if isinstance(error, TreeError) or (isinstance(error, OSError) and error.errno == errno.EIO):
         log.error("tree is damaged path=%r error=%r", request.path, str(error))
     if request.transport is not None:
         request.transport.abort()
+    request.protocol.log_access(request, response, None)
     msg = "the response was cut"
     raise ConnectionAbortedError(msg) from error

@@ -5,13 +5,18 @@ aiohttp parses the requests; what it refuses by itself leaves as OCI error JSON 
 
 import asyncio
 import logging
+import time
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
 
 from bridge.registry.access import Handler
+from bridge.registry.accounting import log_request, sent
 from bridge.registry.errors import Problem, RegistryError, error_response
+from bridge.registry.traffic import Meter
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +25,11 @@ IDLE = 120.0
 
 STALLED = 60.0
 """Seconds that a client may leave everything sent to it unread or unacknowledged; then it is cut."""
+
+_LINGER = 0.5
+"""Seconds that a client which is about to ask has to do so when the process ends."""
+
+_POLL = 0.02
 
 MAX_LINE = 8 * 1024
 """Bytes of the longest request line."""
@@ -51,14 +61,19 @@ class Connection(web.RequestHandler):
         self._counted = False
         super().__init__(listener, loop=asyncio.get_running_loop(), **_LIMITS)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process ends, and with it this connection after its next answer."""
+        return self._listener.ending
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it where there are too many."""
-        if self._listener.open >= self._listener.most:
+        if self._listener.meter.connections >= self._listener.most:
             assert isinstance(transport, asyncio.Transport)  # noqa: S101
             transport.write(_REFUSAL)
             transport.close()
             return
-        self._listener.open += 1
+        self._listener.meter.connected(1)
         self._counted = True
         super().connection_made(transport)
 
@@ -66,8 +81,20 @@ class Connection(web.RequestHandler):
         """Count the connection out."""
         if self._counted:
             self._counted = False
-            self._listener.open -= 1
+            self._listener.meter.connected(-1)
         super().connection_lost(exc)
+
+    def close_if_idle(self) -> None:
+        """Close the connection where nothing was asked, or everything answered."""
+        if not self._request_in_progress and not self._messages:
+            self.force_close()
+
+    def log_access(self, request: web.BaseRequest, response: web.StreamResponse, _: float | None) -> None:
+        """Count a request that has ended: aiohttp calls it, and who cuts a response."""
+        size, coding = sent(response, request.method)
+        self._listener.meter.answered(response.status, coding, size)
+        if self._listener.access_log and isinstance(request, Request):
+            log_request(request, response, time.monotonic() - request.began)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -93,17 +120,70 @@ def _problem(status: int, error: BaseException | None, message: str | None) -> P
     return Problem.REQUEST_INVALID
 
 
-class Listener(web.Server):
-    """Makes a `Connection` of every connection, and counts the open ones; `most` is how many there may be."""
+class Request(web.BaseRequest):
+    """One request, and when it began, by the monotonic clock in seconds."""
 
-    def __init__(self, handle: Handler, most: int) -> None:
-        super().__init__(handle)
+    ATTRS = web.BaseRequest.ATTRS | {"began"}
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.began = time.monotonic()
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open for more; none does while the process ends."""
+        protocol = self.protocol
+        return super().keep_alive and not (isinstance(protocol, Connection) and protocol.is_ending)
+
+
+class Listener(web.Server):
+    """Makes a `Connection` of every connection, and counts; `most` is how many there may be."""
+
+    def __init__(self, handle: Handler, most: int, *, access_log: bool = False) -> None:
+        super().__init__(self._answer, request_factory=self._make_one)
+        self._handle = handle
         self.most = most
-        self.open = 0
+        self.access_log = access_log
+        self.meter = Meter()
+        self.ending = False
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of one connection, as asyncio asks for it."""
         return Connection(self)
+
+    def _make_one(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> Request:
+        return Request(message, payload, protocol, writer, task, self._loop)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.meter.under_way += 1
+        try:
+            return await self._handle(request)
+        finally:
+            self.meter.under_way -= 1
+
+    async def drain(self, seconds: float) -> None:
+        """Answer what was asked, and close every connection; cut what has not ended after so many seconds.
+
+        A client learns from the answer that its connection ends (`Connection: close`), so that it asks no
+        more on it. A connection on which nothing is asked for a moment is closed unannounced.
+        """
+        self.ending = True
+        loop = asyncio.get_running_loop()
+        idle, end = loop.time() + min(_LINGER, seconds), loop.time() + seconds
+        while self.meter.connections and loop.time() < end:
+            if loop.time() >= idle:
+                for connection in self.connections:
+                    assert isinstance(connection, Connection)  # noqa: S101
+                    connection.close_if_idle()
+            await asyncio.sleep(_POLL)
+        await self.shutdown(_POLL)
 
 
 def _refusal() -> bytes:

@@ -1,30 +1,31 @@
 """Listening: a TCP socket, an aiohttp server on it, an orderly end."""
 
-import asyncio
 import contextlib
+import errno
 import os
 import resource
 import socket
-import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from aiohttp import web
-
 from bridge.config import RegistryConfig
 from bridge.errors import ListenError
-from bridge.registry.access import Handler, guarded
+from bridge.registry.accepting import accepting
+from bridge.registry.access import guarded
 from bridge.registry.app import Registry
 from bridge.registry.connection import MAX_CONNECTIONS, STALLED, Listener
-from bridge.registry.exposure import warn_if_open
-from bridge.registry.tls import HANDSHAKE, Tls
+from bridge.registry.tls import Tls
 from bridge.tree.reader import TreeReader
 
-_DRAIN = 10.0
+DRAIN = 10.0
 """Seconds that pulls under way get to finish when the registry stops."""
 
 _BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
+
+_LETTING_GO = 1.0
+"""Seconds that an address in use gets to become free."""
 
 _OWN_FILES = 128
 """Open files that the process needs beside its clients'."""
@@ -34,48 +35,59 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening TCP socket; raise ListenError that says what to do."""
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=kind, backlog=_BACKLOG)
+        return _bind(address, kind)
     except OSError as error:
         why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         msg = f"cannot listen on {host}:{port}: {why}; choose another address with --listen HOST:PORT"
         raise ListenError(msg) from error
 
 
+def _bind(address: tuple[str, int, int, int] | tuple[str, int] | tuple[int, bytes], kind: int) -> socket.socket:
+    """Return the listening socket. Workers of a podbridge that was killed may hold the address for a moment more."""
+    deadline = time.monotonic() + _LETTING_GO
+    while True:
+        try:
+            return socket.create_server(address[:2], family=kind, backlog=_BACKLOG)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where it listens, `HOST:PORT`."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @contextlib.asynccontextmanager
 async def serving(
     tree: Path, listener: socket.socket, settings: RegistryConfig | None = None, *, encode_loopback: bool = False
 ) -> AsyncIterator[str]:
-    """Serve `tree` on `listener`, which is closed, while the block runs; yields the address, `HOST:PORT`.
-
-    Access and TLS are those of `settings`; without them everything is open, in plain HTTP. Raises
-    ConfigError where a file that they name cannot be used.
-    """
-    settings = settings or RegistryConfig()
-    registry = Registry(TreeReader(tree), encode_loopback=encode_loopback)
-    with listener, guarded(settings, registry.handle) as handle:
-        tls = None if settings.tls is None else Tls(settings.tls).context
-        warn_if_open(settings, listener)
-        async with _accepting(listener, handle, tls):
-            host, port = listener.getsockname()[:2]
-            yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    """Serve `tree` on `listener` in this process while the block runs, as `opened` does; yields the address."""
+    address = address_of(listener)
+    async with opened(tree, listener, settings or RegistryConfig(), encode_loopback):
+        yield address
 
 
 @contextlib.asynccontextmanager
-async def _accepting(listener: socket.socket, handle: Handler, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
-    # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
-    protocols = Listener(handle, _most_connections())
-    runner = web.ServerRunner(protocols, shutdown_timeout=_DRAIN)
-    await runner.setup()
-    # not aiohttp's site, which leaves each client a whole minute for its handshake
-    server = await asyncio.get_running_loop().create_server(
-        protocols, sock=listener, backlog=_BACKLOG, ssl=tls, ssl_handshake_timeout=HANDSHAKE if tls else None
-    )
-    try:
-        yield
-    finally:
-        server.close()
-        await runner.cleanup()
+async def opened(
+    tree: Path, listener: socket.socket, settings: RegistryConfig, encode_loopback: bool
+) -> AsyncIterator[Listener]:
+    """Serve `tree` on `listener`, which is closed, while the block runs; then in order to the end.
+
+    Access and TLS are those of `settings`. Other processes may accept from the same socket. Raises
+    ConfigError where a file that the settings name cannot be used.
+    """
+    registry = Registry(TreeReader(tree), encode_loopback=encode_loopback)
+    with listener, guarded(settings, registry.handle) as handle:
+        tls = None if settings.tls is None else Tls(settings.tls).context
+        # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
+        server = Listener(handle, _most_connections(), access_log=settings.access_log)
+        async with accepting(listener, server, tls):
+            yield server
+        await server.drain(DRAIN)
 
 
 def _most_connections() -> int:

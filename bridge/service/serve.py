@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from bridge.changes import Action, Change
@@ -13,6 +12,8 @@ from bridge.errors import PodmanError
 from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
+from bridge.registry import workers
+from bridge.registry.workers import Workers
 from bridge.service import parts
 from bridge.service.encoding import keep_encoded
 from bridge.service.settings import Settings
@@ -39,14 +40,13 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
             commands = stack.enter_context(sockets.take("control") or control.listening(config.control.socket))
-            listener = _listener(config, sockets)
-            sockets.require_taken()
-            facts = Facts(await enter(_registry(config, listener)), config.registry.scheme)
+            pulls = await enter(_pulls(settings, sockets))
+            facts = Facts(pulls.address, config.registry.scheme)
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
-            steering = Steering(reconciler, facts)
+            steering = Steering(reconciler, facts, pulls)
             await enter(control.serving(steering, commands))
             await enter(_watching(settings, reconciler, facts))
             yield steering
@@ -93,24 +93,22 @@ async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Fac
 
 
 @contextlib.asynccontextmanager
-async def registry_only(settings: Settings, sockets: Sockets) -> AsyncIterator[str]:
-    """Serve the tree while the block runs, with no podman and no publisher; yields the address.
+async def registry_only(settings: Settings, sockets: Sockets) -> AsyncIterator[Workers]:
+    """Serve the tree while the block runs, with no podman and no publisher.
 
     The tree may be made later; raises TreeError for a directory that is something else.
     """
-    config = settings.config
-    check_version(TreePaths(config.tree), new=True)
-    listener = _listener(config, sockets)
+    check_version(TreePaths(settings.config.tree), new=True)
+    async with _pulls(settings, sockets) as pulls:
+        yield pulls
+
+
+@contextlib.asynccontextmanager
+async def _pulls(settings: Settings, sockets: Sockets) -> AsyncIterator[Workers]:
+    """Answer pulls while the block runs, on systemd's socket or on the address of the settings."""
+    listen = settings.config.registry.listen
+    listener = sockets.take("registry") or registry.listen(listen.host, listen.port)
     sockets.require_taken()
-    async with _registry(config, listener) as address:
-        yield address
-
-
-def _listener(config: Config, sockets: Sockets) -> socket.socket:
-    listen = config.registry.listen
-    return sockets.take("registry") or registry.listen(listen.host, listen.port)
-
-
-def _registry(config: Config, listener: socket.socket) -> contextlib.AbstractAsyncContextManager[str]:
-    loopback = config.encodings.loopback
-    return registry.serving(config.tree.absolute(), listener, config.registry, encode_loopback=loopback)
+    async with workers.running(listener, settings.config) as pulls:
+        with settings.followed_by(pulls.reload):
+            yield pulls

@@ -13,6 +13,7 @@ from bridge.oci import Reference
 from bridge.plan import Image, Target
 from bridge.policy import Decision
 from bridge.publish.reconcile import Reconciler
+from bridge.registry.workers import Workers
 from bridge.service import views
 
 
@@ -33,6 +34,7 @@ class Steering:
 
     reconciler: Reconciler
     facts: Facts
+    workers: Workers
 
     def status(self) -> Status:
         """Say how the service is."""

@@ -53,6 +53,9 @@ class Sockets:
             found.append((name, _opened(name, descriptor)))
         return cls(found)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._sockets
+
     def take(self, name: str) -> socket.socket | None:
         """Return the socket of that name, which is the caller's from now on; None where systemd passed none."""
         return self._sockets.pop(name, None)

@@ -22,7 +22,7 @@ from bridge.tree.paths import TreePaths
 _CACHED = 4096
 """Repositories whose parsed index is kept; beyond that, all are read again."""
 
-_MEMORY = 12 * 1024 * 1024
+_MEMORY = 8 * 1024 * 1024
 """Bytes of manifests and small blobs that are kept."""
 
 _SMALL = 64 * 1024

@@ -12,7 +12,9 @@ from tests.systemd.conftest import SOCKETS, UNITS
 
 _ROOT = os.environ.get("PODBRIDGE_DEBIAN13", "")
 _MIRROR = "http://deb.debian.org/debian"
-_PACKAGES = "podman", "skopeo", "systemd", "systemd-sysv", "dbus", "ca-certificates"
+_PACKAGES = "podman", "skopeo", "systemd", "systemd-sysv", "dbus", "ca-certificates", "python3-venv"
+
+CONTAINERS = Path(__file__).parents[2] / "contrib" / "quadlet"
 
 collect_ignore_glob = [] if _ROOT else ["test_*.py"]
 

@@ -75,8 +75,8 @@ class Reader:
 @contextlib.asynccontextmanager
 async def reading(world: World) -> AsyncIterator[Reader]:
     """Have a reader at work while the block runs."""
-    async with registry_only(Settings(config.load(world.configuration()).config), Sockets()) as address:
-        reader = Reader(world, address)
+    async with registry_only(Settings(config.load(world.configuration()).config), Sockets()) as workers:
+        reader = Reader(world, workers.address)
         task = asyncio.create_task(reader.run())
         yield reader
         before = reader.rounds

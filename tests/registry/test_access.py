@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -306,22 +305,3 @@ async def test_without_accounts_a_list_for_everybody_leaves_no_other_way_in(shel
         for headers in ({}, ANN):
             answer = await ask(address, "/v2/team/app/manifests/1", **headers)
             assert (answer.status, answer.code) == (403, "DENIED")
-
-
-@pytest.mark.parametrize(
-    ("host", "auth", "missing"),
-    [
-        ("127.0.0.1", False, []),
-        ("0.0.0.0", False, ["registry.auth", "registry.tls"]),
-        ("0.0.0.0", True, ["registry.tls"]),
-    ],
-)
-async def test_an_open_registry_is_told_once_at_the_start(
-    shelf: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture, host: str, auth: bool, missing: list[str]
-) -> None:
-    settings = AuthConfig(htpasswd=accounts(tmp_path, entry("ann", "secret"))) if auth else None
-    async with guarded(shelf.root, settings, host=host) as address:
-        for _ in range(2):
-            await ask(address.replace("0.0.0.0", "127.0.0.1"), "/v2/")
-    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert [message.partition("missing=")[2].partition(":")[0] for message in warned] == missing

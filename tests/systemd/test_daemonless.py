@@ -1,5 +1,7 @@
 """Without a daemon: a path unit starts one pass after each change, the registry runs while it is used."""
 
+import time
+
 from tests.end_to_end.programs import eventually
 from tests.systemd.box import Box
 from tests.systemd.conftest import SYSTEM
@@ -34,3 +36,18 @@ def test_a_change_during_a_pass_makes_another_pass(box: Box) -> None:
     box.run("touch", "/gate")
     eventually(lambda: box.shows("second", digest), 10)
     eventually(lambda: box.unit("ActiveState", _SYNC) == "inactive", 10)
+
+
+def test_an_idle_registry_ends_and_loses_no_request(box: Box) -> None:
+    box.install(_UNITS)
+    box.write("/etc/podbridge/podbridge.yaml", "registry: {idle_exit: 1s}\n")
+    box.run("systemctl", "start", "podbridge-registry.socket")
+    assert box.get("/v2/").status == 200
+    eventually(lambda: box.unit("ActiveState", _REGISTRY) == "inactive", 10)
+    assert box.unit("Result", _REGISTRY) == "success"
+
+    starts = 0
+    while starts < 3:
+        assert box.get("/v2/").status == 200
+        starts = box.journal(_REGISTRY).count("Started podbridge-registry.service")
+        time.sleep(0.9)  # near the moment at which it ends

@@ -1,10 +1,13 @@
 """podbridge.service on a real systemd, in the local form: how it starts, what it says, how it ends."""
 
 import json
+from concurrent.futures import Future
+from http.client import HTTPException
 
 from tests.end_to_end.programs import eventually
 from tests.systemd.box import SERVICE, Box
 from tests.systemd.conftest import SOCKETS
+from tests.systemd.visitors import Answer
 
 _PULL = "podman", "--root=/tmp/other/r", "--runroot=/tmp/other/rr"
 """A podman with a store of its own: a client."""
@@ -82,6 +85,23 @@ def test_a_restart_of_podman_is_survived(serving: Box) -> None:
     digest = serving.build("localhost/app:1")
     eventually(lambda: serving.shows("app", digest), 10)
     assert serving.unit("NRestarts") == "0"
+
+
+def test_two_restarts_under_load_lose_no_request(serving: Box) -> None:
+    digest = serving.build("localhost/app:1")
+    eventually(lambda: serving.shows("app", digest))
+    asked = [serving.visitors.begin("/v2/app/manifests/1") for _ in range(300)]
+    serving.run("systemctl", "restart", SERVICE)
+    asked += [serving.visitors.begin("/v2/app/manifests/1") for _ in range(300)]
+    serving.run("systemctl", "restart", SERVICE)
+    assert {_outcome(answer) for answer in asked} == {"200"}
+
+
+def _outcome(answer: Future[Answer]) -> str:
+    try:
+        return str(answer.result().status)
+    except (OSError, HTTPException) as error:
+        return repr(error)
 
 
 def test_a_killed_service_is_back_and_lets_nobody_wait_in_vain(serving: Box) -> None:

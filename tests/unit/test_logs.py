@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.logs import JournalHandler, JsonFormatter, parted, start
+from bridge.logs import PARTED, JournalHandler, JsonFormatter, parted, start
 from tests.end_to_end.programs import scratch
 
 
@@ -86,6 +86,13 @@ def test_words_and_pairs_are_parted_by_the_template_not_by_what_the_values_hold(
     text: str, values: tuple[object, ...], words: str, pairs: dict[str, object]
 ) -> None:
     assert parted(record(text, *values)) == (words, pairs)
+
+
+def test_what_another_process_parted_is_taken_as_it_is() -> None:
+    passed_on = record("request status=200 path=/a b")
+    passed_on.__dict__[PARTED] = ("request", {"status": 200, "path": "/a b"})
+    assert parted(passed_on) == ("request", {"status": 200, "path": "/a b"})
+    assert passed_on.getMessage() == "request status=200 path=/a b"
 
 
 def test_json_is_one_object_a_line_whatever_the_values_hold() -> None:

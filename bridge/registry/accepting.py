@@ -1,0 +1,85 @@
+"""Accepting connections from a socket that other processes accept from as well."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+
+from bridge.registry.tls import HANDSHAKE
+
+log = logging.getLogger(__name__)
+
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE = 1.0
+"""Seconds until the next try where the process, or the machine, has no room for one more connection."""
+
+
+@contextlib.asynccontextmanager
+async def accepting(
+    listener: socket.socket, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
+) -> AsyncIterator[None]:
+    """Accept while the block runs; then what already waits, and no more: the listener is closed."""
+    acceptor = _Acceptor(listener, protocol, tls)
+    acceptor.resume()
+    try:
+        yield
+    finally:
+        await acceptor.stop()
+
+
+class _Acceptor:
+    """Takes one connection at a time, so that of several processes the one with the least to do takes most.
+
+    asyncio's own server takes all that wait, which would be all of a burst.
+    """
+
+    def __init__(
+        self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._protocol = protocol
+        self._tls = tls
+        self._opening: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+
+    def resume(self) -> None:
+        self._pause = None
+        self._listener.setblocking(False)
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    async def stop(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener.fileno())
+        while self._accept():
+            pass
+        self._listener.close()
+        if self._opening:
+            await asyncio.wait(self._opening)
+
+    def _accept(self) -> bool:
+        """Take one connection; say whether there was one."""
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in _FULL and self._pause is None:
+                log.error("no room for more connections error=%r", error.strerror)  # noqa: TRY400
+                self._loop.remove_reader(self._listener.fileno())
+                self._pause = self._loop.call_later(_PAUSE, self.resume)
+            return False  # else another process was quicker, or the client has gone already
+        connection.setblocking(False)
+        task = self._loop.create_task(self._open(connection))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return True
+
+    async def _open(self, connection: socket.socket) -> None:
+        timeout = HANDSHAKE if self._tls else None
+        with contextlib.suppress(OSError, TimeoutError):  # an SSLError is an OSError: a failed handshake is no news
+            await self._loop.connect_accepted_socket(
+                self._protocol, connection, ssl=self._tls, ssl_handshake_timeout=timeout
+            )

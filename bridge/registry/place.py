@@ -1,0 +1,149 @@
+"""The place of one worker: who dies in it is replaced."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+
+import msgspec
+
+from bridge import logs
+from bridge.errors import ListenError
+from bridge.registry import messages
+from bridge.registry.server import DRAIN
+from bridge.registry.traffic import Traffic
+
+log = logging.getLogger(__name__)
+
+_SETTLED = 5.0
+"""Seconds after which a worker that dies did not die at once."""
+
+_LONGEST_PAUSE = 30.0
+"""Seconds between two tries where workers die at once again and again."""
+
+_PATIENCE = DRAIN + 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+
+class Place:
+    """Runs one worker after the other, with the same order."""
+
+    def __init__(self, order: messages.Order) -> None:
+        self._order = order
+        self._process: Process | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ending = asyncio.Event()
+        self._gone = Traffic()
+        self._reported = Traffic()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the workers of this place have served."""
+        return self._gone + self._reported
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the worker; None where there is none at the moment."""
+        return None if self._process is None else self._process.pid
+
+    async def open(self) -> None:
+        """Return when the first worker accepts; raise ListenError where it ends before. Called once."""
+        self._running = asyncio.create_task(self._run())
+        await asyncio.shield(self._accepting)
+
+    async def close(self) -> None:
+        """Have the worker end in order, by force where it does not. Idempotent."""
+        self._ending.set()
+        if self._process is not None:
+            _signal(self._process, signal.SIGTERM)
+        if self._running is None:
+            return
+        done, _ = await asyncio.wait({self._running}, timeout=_PATIENCE)
+        if not done and self._process is not None:
+            log.warning("registry worker did not end, killed pid=%d", self._process.pid)
+            _signal(self._process, signal.SIGKILL)
+        await self._running
+
+    async def _run(self) -> None:
+        """Keep a worker running until the place is closed."""
+        deaths = 0
+        loop = asyncio.get_running_loop()
+        while not self._ending.is_set():
+            begun = loop.time()
+            how = await self._work()
+            if self._ending.is_set():
+                break
+            if not self._accepting.done():
+                msg = f"a registry worker did not start: {how}"
+                self._accepting.set_exception(ListenError(msg))
+                return
+            deaths = 1 if loop.time() - begun > _SETTLED else deaths + 1
+            _say(deaths, how)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), _pause(deaths))
+        self._accepting.cancel()
+
+    async def _work(self) -> str:
+        """Run one worker to its end, and say how it ended."""
+        try:
+            process = await _start(self._order)
+        except OSError as error:
+            return f"cannot start {sys.executable}: {error.strerror}"
+        self._process = process
+        if self._ending.is_set():
+            _signal(process, signal.SIGTERM)
+        assert process.stdout is not None  # noqa: S101
+        with contextlib.suppress(msgspec.DecodeError):  # of a line that was cut by the end
+            async for line in process.stdout:
+                self._hear(messages.read(line))
+        code = await process.wait()
+        self._process = None
+        self._gone, self._reported = self.traffic.ended(), Traffic()
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+    def _hear(self, message: messages.Message) -> None:
+        match message:
+            case messages.Accepting():
+                if not self._accepting.done():
+                    self._accepting.set_result(None)
+            case messages.Line(level, logger, text, words, pairs):
+                logging.getLogger(logger).log(level, text, extra={logs.PARTED: (words, pairs)})
+            case messages.Report(traffic):
+                self._reported = traffic
+
+
+async def _start(order: messages.Order) -> Process:
+    """Start a worker: fresh, so that it holds no more than it needs, in a process group of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "bridge.registry.worker"),
+        stdin=PIPE,
+        stdout=PIPE,
+        pass_fds=(order.listener,),
+        process_group=0,
+        limit=messages.LONGEST * 8,
+    )
+    assert process.stdin is not None  # noqa: S101
+    process.stdin.write(messages.write(order))
+    return process
+
+
+def _say(deaths: int, how: str) -> None:
+    """Say that a worker died; no more than twice where they die at once again and again."""
+    if deaths == 1:
+        log.warning("registry worker died, replaced how=%r", how)
+    else:
+        level = logging.WARNING if deaths == 2 else logging.DEBUG
+        log.log(level, "registry workers die at once, tried again with pauses how=%r", how)
+
+
+def _pause(deaths: int) -> float:
+    """Return the seconds until the next try: none at first, then ever more."""
+    return 0.0 if deaths == 1 else min(_LONGEST_PAUSE, 2.0 ** (deaths - 2))
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)

@@ -1,0 +1,101 @@
+"""One of the processes that answer pulls: `python -m bridge.registry.worker`, started by `workers.py` only.
+
+It is told on standard input what to serve. SIGTERM ends it in order; the end of standard input, which
+is the end of the parent, ends it at once.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+
+from bridge import logs
+from bridge.registry import messages
+from bridge.registry.server import opened
+from bridge.registry.traffic import Meter
+
+_EVERY = 1.0
+"""Seconds after a change until the parent is told."""
+
+_UNREAD = 1024 * 1024
+"""Bytes that may wait for a parent that does not read; log lines beyond that are lost."""
+
+
+class _Tether(asyncio.Protocol):
+    """Standard input: when it ends the parent is gone."""
+
+    def connection_lost(self, _: Exception | None) -> None:
+        os._exit(1)
+
+
+class _Parent(logging.Handler):
+    """The way to the parent, for messages and for log records."""
+
+    def __init__(self, pipe: asyncio.WriteTransport) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def tell(self, message: messages.Message) -> None:
+        """Send a message."""
+        self._pipe.write(messages.write(message))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a record on; the parent's log puts the time to it."""
+        if self._pipe.get_write_buffer_size() < _UNREAD:
+            text = self.format(record)[: messages.LONGEST]
+            self.tell(messages.Line(record.levelno, record.name, text, *logs.parted(record)))
+
+
+class _Reports:
+    """Tells the parent what a meter shows, a second after it changed."""
+
+    def __init__(self, meter: Meter, parent: _Parent) -> None:
+        self._meter = meter
+        self._parent = parent
+        self._timer: asyncio.TimerHandle | None = None
+        meter.changed = self._arm
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY, self.tell)
+
+    def tell(self) -> None:
+        """Tell the parent now."""
+        self._timer = None
+        self._parent.tell(messages.Report(self._meter.traffic))
+
+
+async def _work(order: messages.Order) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    await loop.connect_read_pipe(_Tether, sys.stdin)
+    pipe, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, sys.stdout)
+    parent = _Parent(pipe)
+    parent.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[parent])
+    async with opened(
+        order.tree, socket.socket(fileno=order.listener), order.registry, order.encode_loopback
+    ) as server:
+        reports = _Reports(server.meter, parent)
+        parent.tell(messages.Accepting())
+        await stop.wait()
+    reports.tell()
+    pipe.close()
+    while pipe.get_write_buffer_size():  # noqa: ASYNC110 # a pipe has no event for it
+        await asyncio.sleep(0.01)
+
+
+def main() -> int:
+    """Serve what standard input asks for until SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a terminal's, or a reload: the parent's to act on
+    if line := sys.stdin.buffer.readline():
+        asyncio.run(_work(messages.read_order(line)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

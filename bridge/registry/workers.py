@@ -1,0 +1,102 @@
+"""The processes that answer pulls, seen from the parent: started, replaced, ended in order, their traffic added up.
+
+docs/decisions/0011-workers.md says why it is as it is.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+from bridge.config import Config
+from bridge.registry.exposure import warn_if_open
+from bridge.registry.htpasswd import Htpasswd
+from bridge.registry.messages import Order
+from bridge.registry.place import Place
+from bridge.registry.server import address_of
+from bridge.registry.tls import make_context
+from bridge.registry.traffic import Traffic
+
+
+class Workers:
+    """The workers of one listening socket."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.address = address_of(listener)
+        self._listener = listener
+        self._gone = Traffic()
+        self._places: list[Place] = []
+        self._changing = asyncio.Lock()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What all workers have served since the start, the dead ones included.
+
+        A worker tells it a second after a change, and when it ends; one that is killed takes its last
+        second with it.
+        """
+        return sum((place.traffic for place in self._places), self._gone)
+
+    @property
+    def processes(self) -> list[int]:
+        """The pids of the workers that run now."""
+        return [place.pid for place in self._places if place.pid is not None]
+
+    async def reload(self, config: Config) -> None:
+        """Replace all workers by ones with these settings; the socket stays, whatever address they name.
+
+        The new ones accept before the old ones stop, and the old ones answer what they were asked: no
+        request is lost. Returns when the old ones have gone. Where it raises, all is as before:
+        ConfigError for a file that cannot be used, ListenError where a worker does not start.
+        """
+        check(config)
+        async with self._changing:
+            old = self._places
+            new = [Place(self._order(config)) for _ in range(config.registry.workers)]
+            self._places = [*old, *new]
+            try:
+                await asyncio.gather(*(place.open() for place in new))
+            except BaseException:
+                await self._close(new)
+                raise
+            await self._close(old)
+
+    async def stop(self) -> None:
+        """Have all workers answer what they were asked, and end."""
+        self._listener.close()
+        await self._close(self._places)
+
+    async def _close(self, places: list[Place]) -> None:
+        await asyncio.gather(*(place.close() for place in places))
+        self._gone = sum((place.traffic for place in places), self._gone)
+        self._places = [place for place in self._places if place not in places]
+
+    def _order(self, config: Config) -> Order:
+        loopback = config.encodings.loopback
+        return Order(self._listener.fileno(), config.tree.absolute(), config.registry, loopback)
+
+
+@contextlib.asynccontextmanager
+async def running(listener: socket.socket, config: Config) -> AsyncIterator[Workers]:
+    """Serve the tree on `listener`, which is closed, while the block runs; this process answers no pull itself.
+
+    Raises what `Workers.reload` raises.
+    """
+    with listener:
+        check(config)
+        warn_if_open(config.registry, listener)
+        workers = Workers(listener)
+        await workers.reload(config)
+        try:
+            yield workers
+        finally:
+            await workers.stop()
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError where a file that the registry's settings name cannot be used."""
+    settings = config.registry
+    if settings.auth is not None and settings.auth.htpasswd is not None:
+        Htpasswd(settings.auth.htpasswd)
+    if settings.tls is not None:
+        make_context(settings.tls)

@@ -179,7 +179,7 @@ start_service() {
 any_is_enabled() {
     local unit
     for unit in "${units[@]}" "${others[@]}"; do
-        ! "${systemctl[@]}" is-enabled --quiet "$unit" 2>/dev/null || return 0
+        [[ $("${systemctl[@]}" is-enabled "$unit" 2>/dev/null) != enabled ]] || return 0
     done
     return 1
 }

@@ -18,6 +18,7 @@ BUILD = REPOSITORY / "contrib" / "deb" / "build.sh"
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with what podbridge depends on, and what builds it, for Debian's own python3."""
     directory = tmp_path_factory.mktemp("wheels")
+    directory.chmod(0o755)
     command = "/usr/bin/python3", "-m", "venv", directory / "venv"
     run(*command)
     pip = directory / "venv" / "bin" / "python"

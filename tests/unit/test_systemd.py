@@ -129,7 +129,7 @@ def test_systemd_is_told_at_a_path_and_at_an_abstract_name(directory: Path, kind
         assert systemd.recv(1000) == b"READY=1\nSTATUS=1 published, watching"
 
 
-@pytest.mark.parametrize(("pid", "pings"), [(str(os.getpid()), True), ("1", False)])
+@pytest.mark.parametrize(("pid", "pings"), [(str(os.getpid()), True), ("1", False)], ids=["own", "other"])
 async def test_the_watchdog_is_pinged_where_it_watches_this_process(directory: Path, pid: str, pings: bool) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"{directory}/n")

@@ -56,10 +56,10 @@ def _lines(status: "Status", publications: "list[PublicationView]") -> Iterator[
 
 def _verdict(status: "Status") -> tuple[str, str]:
     """Return a colour and the words for the whole."""
-    known = {condition.status for condition in status.conditions}
-    if False in known:
+    known = {condition.type: condition.status for condition in status.conditions}
+    if False in known.values():
         return "red", "not in order"
-    if None in known:
+    if not known.get("Ready"):
         return "yellow", "starting"
     return ("yellow", "some images failed") if status.failures else ("green", "in order")
 

@@ -17,7 +17,7 @@ SHOWN = {
     "printf 'FROM scratch": "hello:1 ",
     "podbridge status": "published reference=hello:1",
     "curl": "registry  https://",
-    "echo 'keep: 30d'": "hello:1    Published",
+    "echo 'keep: 30d'": "\nhello:1 ",
     "mkdir -p /srv/backup": "the tree is whole",
     "systemctl stop": "hello:1 ",
     "git pull": "podbridge 9.9.9: in order",

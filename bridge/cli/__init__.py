@@ -5,16 +5,18 @@ import sys
 import click
 
 from bridge import __version__
+from bridge.cli.options import config_file
 from bridge.errors import BridgeError, ConfigError
 
 EXIT_CONFIG = 78
 """`EX_CONFIG` of sysexits.h: a setting is wrong, so that a service manager need not try again."""
+EXIT_CODES = {0: "done", 1: "failed and said why", 2: "usage", EXIT_CONFIG: "configuration"}
 
 _VERBS = {
     "serve": "bridge.cli.run",
     "sync": "bridge.cli.run",
     "registry": "bridge.cli.run",
-    "status": "bridge.cli.ask",
+    "status": "bridge.cli.status",
     "list": "bridge.cli.ask",
     "explain": "bridge.cli.ask",
     "publish": "bridge.cli.publish",
@@ -68,10 +70,10 @@ class _Verbs(click.Group):
 @click.group(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed and said why, 2 usage, 78 configuration.",
+    epilog=f"Exit codes: {', '.join(f'{code} {words}' for code, words in EXIT_CODES.items())}.",
 )
 @click.version_option(__version__, prog_name="podbridge", message="%(prog)s %(version)s")
-@click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")
+@config_file
 @click.pass_context
 def cli(context: click.Context, config_file: str | None) -> None:
     """Make every image in a podman store pullable from a read-only OCI registry."""

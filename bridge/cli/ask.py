@@ -1,75 +1,18 @@
 """The verbs that ask the running service."""
 
-import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import options, text
+from bridge.cli import completion, options, text
 from bridge.errors import InvalidError
 
 if TYPE_CHECKING:
-    from bridge.control.schema import DecisionView, PlanView, PublicationView, Status
+    from bridge.control.schema import DecisionView, PlanView, PublicationView
 
 
 _PAGE = 1000
 """Publications in one answer."""
-
-
-@click.command("status")
-@options.settings()
-@options.as_json
-@click.pass_context
-def status_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
-    """Say how the service is.
-
-    Exits 1 where it is not in order.
-    """
-    from bridge.control.schema import Status
-
-    status = options.client(context, values).get("/status", Status)
-    if json_output:
-        text.json(status)
-    else:
-        _print_status(status)
-    sys.exit(1 if any(condition.status is False for condition in status.conditions) else 0)
-
-
-def _print_status(status: "Status") -> None:
-    counts = status.counts
-    click.echo(f"podbridge {status.version}, pid {status.pid}, up {text.duration(time.time() - status.started)}")
-    click.echo(f"  podman    {status.podman or 'unknown'} on {status.podman_socket}")
-    click.echo(f"  tree      {status.tree}")
-    click.echo(f"  registry  http://{status.registry}")
-    click.echo(f"  last look {text.ago(status.last_look)}: {text.counted(counts['images'], 'image')} in the store")
-    waiting = (
-        f", {counts['pending']} pending, {counts['failed']} failed, {counts['denied']} denied, {counts['held']} held"
-    )
-    click.echo(f"  published {counts['published']}{waiting}")
-    if status.export is not None:
-        name = status.export.names[0] if status.export.names else status.export.image[:12]
-        layers = f"{status.export.layers_done}/{status.export.layers} layers"
-        click.echo(f"  exporting {name}: {layers}, {text.size(status.export.written)}")
-    click.echo()
-    for condition in status.conditions:
-        mark = {True: "yes", False: "NO", None: "?"}[condition.status]
-        words = f": {condition.message}" if condition.message else ""
-        reason = f" {condition.reason}" if condition.status is False else ""
-        held = text.duration(time.time() - condition.last_transition_time)
-        click.echo(f"  {condition.type:<16} {mark:<3} for {held}{reason}{words}")
-    for failure in status.failures:
-        _print_failure(failure)
-
-
-def _print_failure(failure: "PublicationView") -> None:
-    if failure.retry_at is None:
-        what = "is denied; asked again when its image or a hook changes, or at `podbridge resync`"
-    else:
-        again = max(0, int(failure.retry_at - time.time()))
-        what = f"failed {text.counted(failure.attempts, 'time')}, next try in {again} s"
-    click.echo(f"\n  {failure.reference} {what}")
-    click.echo(f"    {failure.message}")
 
 
 @click.command("list")
@@ -141,7 +84,7 @@ def _row(view: "PublicationView") -> tuple[str, ...]:
 
 
 @click.command("explain")
-@click.argument("image")
+@click.argument("image", shell_complete=completion.images)
 @options.settings()
 @options.as_json
 @click.pass_context
@@ -178,7 +121,7 @@ def _print_decision(decision: "DecisionView") -> None:
 
 
 @click.command("withdraw")
-@click.argument("reference", metavar="NAME:TAG")
+@click.argument("reference", metavar="NAME:TAG", shell_complete=completion.references)
 @click.option("--hold", is_flag=True, help="Keep it out until it is published by hand.")
 @options.settings()
 @click.pass_context

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from bridge.cli.client import Client
@@ -15,12 +16,23 @@ _FLAGS = {"tree": "tree", "listen": "registry.listen", "podman_socket": "podman.
 """An option's parameter, and the setting that it overrides."""
 
 
-def _common(function: _Function) -> _Function:
-    return click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")(function)
+def _file(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _directory(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def config_file(function: _Function) -> _Function:
+    """Give a verb `--config`."""
+    words = "Read this configuration file."
+    return click.option("--config", "config_file", metavar="FILE", help=words, shell_complete=_file)(function)
 
 
 def _tree(function: _Function) -> _Function:
-    return click.option("--tree", metavar="DIR", help="Publish into, or read, this tree.")(function)
+    words = "Publish into, or read, this tree."
+    return click.option("--tree", metavar="DIR", help=words, shell_complete=_directory)(function)
 
 
 def _listen(function: _Function) -> _Function:
@@ -38,7 +50,7 @@ def settings(*kinds: str) -> Callable[[_Function], _Function]:
     def decorate(function: _Function) -> _Function:
         for kind in reversed(kinds):
             function = options[kind](function)
-        return _common(function)
+        return config_file(function)
 
     return decorate
 

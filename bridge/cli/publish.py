@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import options, text
+from bridge.cli import completion, options, text
 from bridge.errors import ControlError
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("publish")
-@click.argument("image")
+@click.argument("image", shell_complete=completion.images)
 @click.option("--as", "reference", metavar="NAME:TAG", help="Publish it under this reference, whatever the rules say.")
 @click.option("--force", is_flag=True, help="Take the reference even from an image that the rules give it to.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it is published.")

@@ -90,7 +90,7 @@ async def _serve(load: Load) -> int:
 
     notifier, sockets = Notifier.adopt(os.environ), Sockets.adopt(os.environ)
     settings = Settings(load())
-    console = terminal.start_logging()
+    console = terminal.start_logging(settings.config.log)
     async with running(settings, sockets) as service:
         supervision = Supervision(ServiceWords(service.reconciler), settings, load)
         _reload_on_hangup(supervision)
@@ -152,7 +152,7 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
     from bridge.tree.publisher import Tree
 
     parts.require_podman(config)
-    console = terminal.start_logging()
+    console = terminal.start_logging(config.log)
     with Tree(config.tree) as tree:
         async with parts.connected(config) as podman:
             reconciler = parts.reconciler(config, podman, tree, Conditions(), parts.policy(config))
@@ -206,7 +206,8 @@ async def _registry(load: Load) -> int:
 
     notifier, sockets = Notifier.adopt(os.environ), Sockets.adopt(os.environ)
     settings, is_activated = Settings(load()), "registry" in sockets
-    console, config = terminal.start_logging(), settings.config
+    config = settings.config
+    console = terminal.start_logging(config.log)
     async with registry_only(settings, sockets) as pulls:
         log.info("serving registry=%s tree=%s", pulls.address, config.tree)
         if not config.tree.exists():

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from bridge import logs
 from bridge.cli import text
+from bridge.config import LogConfig
 from bridge.publish import job
 
 _PATIENCE = 1.0
@@ -32,13 +35,14 @@ class _Lines(logging.Handler):
         self._console.print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def start_logging() -> Console:
-    """Send the log to standard error: in colour to a terminal, one plain line each to anything else."""
-    console = Console(stderr=True)
-    handler: logging.Handler = _Lines(console) if console.is_terminal else logging.StreamHandler()
-    if not console.is_terminal:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+def start_logging(config: LogConfig) -> Console:
+    """Send the log to standard error: in colour to a terminal, one line each to anything else.
+
+    The console counts as a terminal only where people read along. NO_COLOR takes the colours away.
+    """
+    watched = sys.stderr.isatty() and config.format in ("auto", "plain")
+    console = Console(stderr=True, force_terminal=watched)
+    logs.start(config.format, config.level, _Lines(console) if watched else None)
     return console
 
 

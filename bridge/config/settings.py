@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from bridge import logs
 from bridge.config.places import runtime_dir
 from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
@@ -139,6 +140,13 @@ class HooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     directories: tuple[Path, ...] = ()
 
 
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the log says and how: `auto` is plain lines, and fields where the journal takes them."""
+
+    format: logs.Format = "auto"
+    level: logs.Level = "info"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration.
 
@@ -155,6 +163,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: MetricsConfig = MetricsConfig()
     encodings: EncodingsConfig = EncodingsConfig()
     hooks: HooksConfig = HooksConfig()
+    log: LogConfig = LogConfig()
     publish: tuple[Rule, ...] = ()
     keep: Keep = NOT_KEPT
     max_withdraw: Percent = Percent(0.5)

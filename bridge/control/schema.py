@@ -80,7 +80,10 @@ class PublicationList(msgspec.Struct):
 
 
 class Status(msgspec.Struct, rename="camel"):
-    """How the service is. `sockets` are the addresses of its endpoints, by name."""
+    """How the service is. `registry` is HOST:PORT, `scheme` how it is spoken to: http or https.
+
+    `sockets` are the addresses of its endpoints, by name.
+    """
 
     version: str
     pid: int
@@ -95,6 +98,7 @@ class Status(msgspec.Struct, rename="camel"):
     export: ExportView | None
     failures: list[PublicationView]
     sockets: dict[str, str] = {}
+    scheme: str = "http"
 
 
 class DecisionView(msgspec.Struct, rename="camel"):

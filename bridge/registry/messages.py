@@ -32,11 +32,13 @@ class Accepting(msgspec.Struct, frozen=True, tag=True):
 
 
 class Line(msgspec.Struct, frozen=True, tag=True):
-    """A line for the log."""
+    """A line for the log, whole and as `logs.parted` takes it apart."""
 
     level: int
     logger: str
     text: str
+    words: str
+    pairs: dict[str, str | int | float | bool | None]
 
 
 class Report(msgspec.Struct, frozen=True, tag=True):

@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, Process
 
 import msgspec
 
+from bridge import logs
 from bridge.errors import ListenError
 from bridge.registry import messages
 from bridge.registry.server import DRAIN
@@ -108,8 +109,8 @@ class Place:
             case messages.Accepting():
                 if not self._accepting.done():
                     self._accepting.set_result(None)
-            case messages.Line(level, logger, text):
-                logging.getLogger(logger).log(level, text)
+            case messages.Line(level, logger, text, words, pairs):
+                logging.getLogger(logger).log(level, text, extra={logs.PARTED: (words, pairs)})
             case messages.Report(traffic):
                 self._reported = traffic
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 
+from bridge import logs
 from bridge.registry import messages
 from bridge.registry.connection import Listener
 from bridge.registry.server import opened
@@ -43,7 +44,8 @@ class _Parent(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a record on; the parent's log puts the time to it."""
         if self._pipe.get_write_buffer_size() < _UNREAD:
-            self.tell(messages.Line(record.levelno, record.name, self.format(record)[: messages.LONGEST]))
+            text = self.format(record)[: messages.LONGEST]
+            self.tell(messages.Line(record.levelno, record.name, text, *logs.parted(record)))
 
 
 class _Reports:

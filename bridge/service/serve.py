@@ -46,7 +46,7 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
             control_socket = stack.enter_context(sockets.take("control") or commands.listening(config.control))
             api_socket = stack.enter_context(_api_socket(config, sockets))
             pulls = await enter(_pulls(settings, sockets))
-            facts = Facts(pulls.address)
+            facts = Facts(pulls.address, config.registry.scheme)
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))

@@ -33,6 +33,7 @@ class Facts:
     """What the service knows of itself; `podman` is its version once it has answered, `sockets` where it listens."""
 
     registry: str
+    scheme: str = "http"
     own_podman: bool = False
     podman: str = ""
     started: float = field(default_factory=time.time)
@@ -84,6 +85,7 @@ class Steering:
             export=None if export is None else views.export(export),
             failures=failures,
             sockets=self.facts.sockets,
+            scheme=self.facts.scheme,
         )
 
     def require_ready(self) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.programs import eventually
+from tests.end_to_end.programs import eventually, run
 from tests.end_to_end.services import Service
 
 
@@ -50,6 +51,24 @@ def test_status_says_how_the_service_is(service: Service) -> None:
     assert f"http://{service.address}" in text
     assert "published 2, 0 pending, 0 failed, 0 denied, 0 held" in text
     assert "2 images in the store" in text
+    first, *_, last = text.splitlines()
+    assert re.fullmatch(rf"● podbridge \S+: in order, pid {service.process.pid}, up .+", first)
+    assert re.fullmatch(r" +.+ ago +(hello|other):1 +sha256:[0-9a-f]{12}… +[\d.]+ \w+", last)
+
+
+def test_status_in_a_terminals_colours_unless_no_color_is_set(service: Service) -> None:
+    for environment, coloured in (("", True), ("NO_COLOR=1 ", False)):
+        command = f"TERM=xterm {environment}{shlex.join(service.command('status'))}"
+        shown = run("script", "--quiet", "--command", command, "/dev/null")
+        assert ("\x1b[32m" in shown) is coloured, shown
+
+
+def test_status_says_https_where_the_registry_speaks_it(own: Service) -> None:
+    own.tell("config", "tls-init", "--host", "127.0.0.1", "--directory", str(own.directory / "tls"))
+    tls = {"certificate": str(own.directory / "tls/server.crt"), "key": str(own.directory / "tls/server.key")}
+    own.configure({"registry": {"listen": own.address, "tls": tls}})
+    own.start()
+    assert f"registry  https://{own.address}" in own.tell("status")
 
 
 def test_list_shows_each_publication_with_podmans_digest(service: Service) -> None:

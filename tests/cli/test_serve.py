@@ -1,5 +1,6 @@
 """How `podbridge serve` starts, refuses to, and looks on a terminal."""
 
+import json
 import os
 import pty
 import re
@@ -11,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.end_to_end.programs import eventually
 from tests.end_to_end.services import Client, Service
@@ -31,6 +34,11 @@ class Terminal:
             except OSError:  # nobody holds the other end any more
                 break
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self._raw.decode(errors="replace"))
+
+    def raw(self) -> str:
+        """Return everything so far, with its colours."""
+        self.text()
+        return self._raw.decode(errors="replace")
 
     def drained(self) -> bool:
         """Read what there is: a program whose output nobody reads cannot end."""
@@ -166,3 +174,31 @@ def test_the_address_that_is_told_is_the_one_that_a_free_port_became(own: Servic
     address = re.search(r"registry +http://(127\.0\.0\.1:[1-9]\d+)\n", status)
     assert address is not None, status
     assert Client(address[1]).get("/v2/").status == 200
+
+
+def test_as_json_every_line_is_an_object_with_the_pairs_as_keys(own: Service) -> None:
+    own.configure({"log": {"format": "json"}})
+    own.store.build("localhost/hello:1")
+    own.begin()
+    eventually(lambda: '"ready"' in own.said(), 20)
+    assert own.end() == 0
+    lines = [json.loads(line) for line in own.said().splitlines()]
+    (published,) = (line for line in lines if line["msg"] == "published")
+    assert (published["level"], published["reference"]) == ("info", "hello:1")
+    assert published["digest"] == own.store.digest("localhost/hello:1")
+    assert published["seconds"] > 0
+    assert published["read"] > 0
+
+
+def test_the_level_of_the_log_is_a_setting(own: Service) -> None:
+    own.configure({"log": {"level": "debug"}})
+    own.begin()
+    eventually(lambda: "DEBUG poked reason=" in own.said(), 20)
+
+
+def test_no_color_takes_the_colours_away_on_a_terminal(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, coloured in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", value)
+        with on_a_terminal(own, "registry") as terminal:
+            terminal.shows("there is no tree yet")
+            assert ("\x1b[33m" in terminal.raw()) is coloured

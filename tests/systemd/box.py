@@ -110,10 +110,19 @@ class Box:
 
 @contextlib.contextmanager
 def booted(lower: Path = Path("/")) -> Iterator[Box]:
-    """Have a machine over the files of `lower` while the block runs."""
+    """Have a machine over the files of `lower`, with podbridge on it, while the block runs."""
+    with bare(lower, _installed()) as box:
+        box.write("/usr/bin/podbridge", _PODBRIDGE, 0o755)
+        yield box
+
+
+@contextlib.contextmanager
+def bare(lower: Path, seen: Mapping[Path, str]) -> Iterator[Box]:
+    """Have the machine only, which sees these directories at their places, read-only."""
     with scratch() as directory, _cgroup(directory.name) as cgroup, (directory / "log").open("wb") as log:
         (directory / "m").mkdir()
-        enter = shlex.join(map(str, [Path(__file__).with_name("enter.sh"), directory / "m", lower, *_installed()]))
+        places = (f"{directory}={place}" for directory, place in seen.items())
+        enter = shlex.join(map(str, [Path(__file__).with_name("enter.sh"), directory / "m", lower, *places]))
         namespaces = "--pid --fork --kill-child --mount --propagation private --uts --ipc --net --cgroup"
         start = f"exec setpriv --pdeathsig KILL unshare {namespaces} {enter}"
         command = f"echo $$ >{cgroup}/cgroup.procs && {start}"
@@ -121,7 +130,6 @@ def booted(lower: Path = Path("/")) -> Iterator[Box]:
         try:
             box = Box(eventually(lambda: _first(process.pid), _BOOT))
             eventually(box.is_up, _BOOT)
-            box.write("/usr/bin/podbridge", _PODBRIDGE, 0o755)
             yield box
             sys.stderr.write(box.journal("podbridge*"))
         finally:
@@ -130,13 +138,13 @@ def booted(lower: Path = Path("/")) -> Iterator[Box]:
             sys.stderr.write((directory / "log").read_text(encoding="utf-8", errors="replace"))
 
 
-def _installed() -> list[str]:
+def _installed() -> Mapping[Path, str]:
     """Say where podbridge, its libraries and their Python are on the machine: where every user may read them."""
-    return [
-        f"{sys.base_prefix}=/opt/python",
-        f"{sysconfig.get_path('purelib')}=/opt/podbridge/lib",
-        f"{REPOSITORY / 'bridge'}=/opt/podbridge/bridge",
-    ]
+    return {
+        Path(sys.base_prefix): "/opt/python",
+        Path(sysconfig.get_path("purelib")): "/opt/podbridge/lib",
+        REPOSITORY / "bridge": "/opt/podbridge/bridge",
+    }
 
 
 def _first(unshare: int) -> int:

@@ -1,0 +1,153 @@
+"""contrib/install.sh on a machine with a real systemd: install, start again, upgrade, take away."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.programs import eventually
+from tests.systemd.box import Box
+
+pytestmark = pytest.mark.timeout(400)
+
+INSTALL = "/checkout/contrib/install.sh"
+FILE = "/etc/podbridge/podbridge.yaml"
+AS_ANN = "systemd-run", "--user", "--machine=ann@.host", "--quiet", "--wait", "--pipe", "--collect"
+PLACES = "/etc", "/usr", "/opt", "/var/lib", "/run/podbridge", "/home"
+
+
+def install(box: Box, *words: str) -> str:
+    """Run the script, and return what it said on standard error, then what it printed."""
+    done = box.ask(INSTALL, *words, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr + box.journal()
+    return done.stderr + done.stdout
+
+
+def files(box: Box) -> set[str]:
+    """Return what lies where an installation writes, but for what systemd and podman write themselves."""
+    found = box.ask("find", *PLACES, "-xdev", "-not", "-type", "d", "-not", "-name", "*.pyc").stdout
+    others = "/var/lib/containers", "/var/lib/systemd"
+    return {line for line in found.splitlines() if not line.startswith(others)}
+
+
+def status(box: Box) -> dict[str, object]:
+    """Return what the service says of itself."""
+    told: dict[str, object] = json.loads(box.run("podbridge", "status", "--json"))
+    return told
+
+
+def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
+    before = files(box)
+    planned = install(box, "--dry-run")
+    assert files(box) == before, "a dry run changes nothing"
+    assert "would link /usr/bin/podbridge to it" in planned
+
+    said = install(box)
+    assert ": in order, pid " in said
+    assert "podman pull --tls-verify=false 127.0.0.1:5000/hello:1" in said
+    assert {line.removeprefix("would ") for line in planned.splitlines() if line.startswith("would write")} <= {
+        line.removeprefix("install.sh: ") for line in said.splitlines()
+    }, "a dry run says what will be written"
+    digest = box.build("localhost/hello")
+    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1, 20)
+    assert box.run("man", "--pager=cat", "podbridge").startswith("PODBRIDGE(1)")
+    for unit in ("podbridge-registry.socket", "podbridge-control.socket", "podbridge.service"):
+        assert box.run("systemctl", "is-enabled", unit) == "enabled"
+
+    first = status(box)["pid"]
+    box.write(FILE, "resync: 7m\n")
+    again = install(box)
+    assert [line for line in again.splitlines() if line.startswith("install.sh: ")] == [], "there is nothing to do"
+    assert status(box)["pid"] == first
+
+    box.run("mkdir", "/newer")
+    for name in ("contrib", "bridge", "pyproject.toml", "README.md", "LICENSE"):
+        box.run("cp", "--recursive", f"/checkout/{name}", "/newer/")
+    box.run("sed", "--in-place", "s/^__version__ = .*/__version__ = '9.9.9'/", "/newer/bridge/__init__.py")
+    upgraded = box.run("/newer/contrib/install.sh", timeout=200)
+    assert "podbridge 9.9.9: in order" in upgraded
+    assert box.run("cat", FILE) == "resync: 7m", "the configuration is the administrator's"
+    assert len(box.run("find", "/opt/podbridge", "-maxdepth", "1", "-name", "venv-*").splitlines()) == 1
+    assert box.run("podbridge", "list").count(digest) == 1
+
+    box.run("systemctl", "disable", "--now", "podbridge.service")
+    install(box)
+    assert box.run("podbridge", "--version") != "podbridge 9.9.9", "that is the older one again"
+    assert box.ask("systemctl", "is-enabled", "podbridge.service").stdout.strip() == "disabled"
+
+    install(box, "--uninstall")
+    assert box.ask("systemctl", "is-active", "podbridge-registry.socket").returncode != 0
+    left = files(box) - before
+    assert {FILE, "/var/lib/podbridge/podbridge.json"} <= left
+    assert not {
+        path for path in left if not path.startswith(("/etc/podbridge", "/var/lib/podbridge", "/run/podbridge"))
+    }
+    install(box, "--uninstall", "--purge")
+    assert {path for path in files(box) - before if "podbridge" in path} == set()
+    assert "nothing of podbridge is installed here" in install(box, "--uninstall", "--purge")
+
+
+def test_confined_it_runs_as_a_user_of_its_own_and_stays_so(box: Box) -> None:
+    install(box, "--confined")
+    digest = box.build("localhost/hello")
+    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1, 20)
+    assert box.run("stat", "--format=%U", "/var/lib/podbridge/podbridge.json") == "podbridge"
+    install(box)
+    assert box.unit("podbridge.service", "User") == "podbridge"
+    install(box, "--uninstall", "--purge")
+    assert box.ask("find", "/etc", "-name", "*podbridge*", "-not", "-name", "*.pyc").stdout == ""
+    assert box.run("stat", "--format=%G", "/run/podman/podman.sock") == "root"
+
+
+def test_a_user_installs_for_himself_alone_without_root(box: Box) -> None:
+    # Of its own this machine may have no network for podman without root; nothing here needs one.
+    box.run("sh", "-c", "command -v slirp4netns || ln -s /bin/true /usr/local/bin/slirp4netns")
+    box.run("useradd", "--create-home", "ann")
+    box.run("loginctl", "enable-linger", "ann")
+    box.run("systemctl", "start", f"user@{box.run('id', '-u', 'ann')}.service")
+    before = files(box)
+    said = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert ": in order, pid " in said.stdout
+    written = files(box) - before
+    assert {path for path in written if not path.startswith("/home/ann/")} == set()
+    assert "/home/ann/.local/share/podbridge/podbridge.json" in written
+    again = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
+    assert (again.returncode, "write" in again.stderr) == (0, False)
+    box.run(*AS_ANN, INSTALL, "--user", "--uninstall", "--purge")
+    assert {path for path in files(box) - before if "podbridge" in path} == set()
+
+
+def test_the_journal_has_the_pairs_of_a_line_as_fields(box: Box) -> None:
+    install(box)
+    digest = box.build("localhost/hello")
+    query = "journalctl", "--unit=podbridge.service", "--output=json", "PODBRIDGE_REFERENCE=hello:latest"
+    told = eventually(lambda: box.ask(*query).stdout, 20)
+    entry = json.loads(told.splitlines()[0])
+    assert entry["PODBRIDGE_DIGEST"] == digest
+    assert entry["MESSAGE"].startswith(f"published reference=hello:latest digest={digest} ")
+    assert (entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"]) == ("6", "podbridge")
+    assert float(entry["PODBRIDGE_SECONDS"]) > 0
+
+
+def test_what_somebody_else_put_in_its_place_is_left_alone(box: Box) -> None:
+    box.write("/usr/bin/podbridge", "#!/bin/sh\n", 0o755)
+    done = box.ask(INSTALL)
+    assert done.returncode == 1
+    assert "/usr/bin/podbridge is there, but was not made by this script" in done.stderr
+    install(box, "--uninstall", "--purge")
+    assert box.run("cat", "/usr/bin/podbridge") == "#!/bin/sh"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--frobnicate"], "unknown option --frobnicate"),
+        (["--purge"], "--purge goes with --uninstall"),
+        (["--user"], "--user is for a user"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(box: Box, words: list[str], problem: str) -> None:
+    done = box.ask(INSTALL, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert problem in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -54,7 +54,7 @@ def measure(bridge: Podbridge, verb: str, samples: int) -> list[float]:
     for _ in range(samples + 1):
         begun = time.perf_counter()
         command = [program, "--config", bridge.configuration, verb]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # a condition that is still unknown is no matter
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # an unknown condition is no matter
         times.append(time.perf_counter() - begun)
     return times[1:]
 

@@ -43,6 +43,7 @@ SUMMARIES = {
     "events": "Follow what is published, withdrawn, or fails.",
     "verify": "Hash every blob of the tree again, and follow every reference.",
     "gc": "Remove blobs that nothing references any more.",
+    "hooks": "List the hooks of each stage.",
     "config": "Show or check the configuration.",
 }
 """What `--help` says of each verb, which it thus need not import: that would take longer than all the rest."""

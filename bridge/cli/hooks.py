@@ -12,7 +12,10 @@ from bridge.cli import options, text
 @options.as_json
 @click.pass_context
 def hooks_command(context: click.Context, /, json_output: bool, **values: Any) -> None:
-    """List the hooks of each stage in the order in which they run, and say why others are not run."""
+    """List the hooks of each stage.
+
+    They come in the order in which they run, with the reason why others are not run.
+    """
     from bridge.hooks.finding import Stage, find
 
     directories = options.load(context, values).config.hooks.directories

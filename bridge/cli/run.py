@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 
     from bridge.config import Config
     from bridge.service.steering import Steering
+    from bridge.service.supervision import Supervision
 
 
 log = logging.getLogger(__name__)
+
+Load = Callable[[], "Config"]
+"""Reads the configuration, each time anew."""
 
 
 @click.command("serve")
@@ -27,9 +32,9 @@ log = logging.getLogger(__name__)
 def serve_command(context: click.Context, /, **values: Any) -> None:
     """Watch podman, publish every image, serve the registry.
 
-    Runs until SIGINT or SIGTERM.
+    Runs until SIGINT or SIGTERM; SIGHUP has it read its configuration again.
     """
-    _run(_serve(options.load(context, values).config))
+    _run(_serve(lambda: options.load(context, values).config))
 
 
 @click.command("sync")
@@ -54,17 +59,17 @@ def sync_command(context: click.Context, /, dry_run: bool, prune: bool, json_out
 def registry_command(context: click.Context, /, **values: Any) -> None:
     """Serve a tree, and do nothing else.
 
-    Needs no podman.
+    Needs no podman. Runs until SIGINT or SIGTERM; SIGHUP has it read its configuration again.
     """
-    _run(_registry(options.load(context, values).config))
+    _run(_registry(lambda: options.load(context, values).config))
 
 
 def _run(main: Coroutine[Any, Any, int], *, interrupted: int = 0) -> int:
-    """Run `main`; SIGTERM and SIGINT end it in order, with `interrupted` as its exit code."""
+    """Run `main`; SIGTERM, SIGINT and the loss of its terminal end it in order, with `interrupted` as its exit code."""
 
     async def guarded() -> int:
         task = asyncio.ensure_future(main)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if text.is_terminal() else ())):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         try:
             return await task
@@ -74,18 +79,36 @@ def _run(main: Coroutine[Any, Any, int], *, interrupted: int = 0) -> int:
     return asyncio.run(guarded())
 
 
-async def _serve(config: "Config") -> int:
+async def _serve(load: Load) -> int:
     from bridge.cli import terminal
     from bridge.service.serve import running
+    from bridge.service.settings import Settings
+    from bridge.service.supervision import Supervision
+    from bridge.service.words import ServiceWords
+    from bridge.systemd import Notifier, Sockets
 
+    notifier, sockets = Notifier.adopt(os.environ), Sockets.adopt(os.environ)
+    settings = Settings(load())
     console = terminal.start_logging()
-    async with running(config) as service:
-        _greet(console, service, config.registry.scheme)
-        async with terminal.showing_exports(console, service.reconciler.parts.exporter.look):
+    async with running(settings, sockets) as service:
+        supervision = Supervision(ServiceWords(service.reconciler), settings, load)
+        _reload_on_hangup(supervision)
+        scheme = settings.config.registry.scheme
+        _greet(console, service, scheme)
+        async with (
+            supervision.running(notifier),
+            terminal.showing_exports(console, service.reconciler.parts.exporter.look),
+        ):
             await service.reconciler.ready.wait()
-            _invite(console, service, config.registry.scheme)
+            _invite(console, service, scheme)
             await asyncio.Event().wait()
     return 0
+
+
+def _reload_on_hangup(supervision: "Supervision") -> None:
+    """Have SIGHUP read the configuration again; on a terminal it says that this has gone, and ends the service."""
+    if not text.is_terminal():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervision.reload)
 
 
 def _greet(console: "Console", service: "Steering", scheme: str) -> None:
@@ -165,18 +188,26 @@ async def _dry_run(config: "Config", json_output: bool) -> int:
     return 0
 
 
-async def _registry(config: "Config") -> int:
+async def _registry(load: Load) -> int:
     from bridge.cli import terminal
+    from bridge.service.idle import until_idle
     from bridge.service.serve import registry_only
+    from bridge.service.settings import Settings
+    from bridge.service.supervision import Supervision
+    from bridge.service.words import RegistryWords
+    from bridge.systemd import Notifier, Sockets
 
-    console = terminal.start_logging()
-    async with registry_only(config) as workers:
-        log.info("serving registry=%s tree=%s", workers.address, config.tree)
+    notifier, sockets = Notifier.adopt(os.environ), Sockets.adopt(os.environ)
+    settings, is_activated = Settings(load()), "registry" in sockets
+    console, config = terminal.start_logging(), settings.config
+    async with registry_only(settings, sockets) as pulls:
+        log.info("serving registry=%s tree=%s", pulls.address, config.tree)
         if not config.tree.exists():
             log.warning("there is no tree yet, nothing is served until one is published tree=%s", config.tree)
         if console.is_terminal:
-            console.print(
-                f"registry  {config.registry.scheme}://{workers.address}, over {config.tree}", highlight=False
-            )
-        await asyncio.Event().wait()
+            console.print(f"registry  {config.registry.scheme}://{pulls.address}, over {config.tree}", highlight=False)
+        supervision = Supervision(RegistryWords(config.tree), settings, load)
+        _reload_on_hangup(supervision)
+        async with supervision.running(notifier):
+            await (until_idle(settings, pulls) if is_activated else asyncio.Event().wait())
     return 0

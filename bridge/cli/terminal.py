@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from bridge.cli import text
-from bridge.publish import export
+from bridge.publish import job
 
 _PATIENCE = 1.0
 """Seconds an export takes before it is shown."""
 _EVERY = 0.25
 
-Look = Callable[[], export.Progress | None]
+Look = Callable[[], job.Progress | None]
 
 
 class _Lines(logging.Handler):
@@ -73,11 +73,11 @@ async def _watch(bar: Progress, look: Look) -> None:
         bar.update(shown[1], completed=now.layers_done, figures=_figures(now))
 
 
-def _name(progress: export.Progress) -> str:
+def _name(progress: job.Progress) -> str:
     return progress.image.names[0] if progress.image.names else progress.image.id[:12]
 
 
-def _figures(progress: export.Progress) -> str:
+def _figures(progress: job.Progress) -> str:
     rate = progress.written / max(time.monotonic() - progress.started, 0.001)
     layers = f"{progress.layers_done}/{progress.layers} layers"
     return f"{layers}, {text.size(progress.written)}, {text.size(rate)}/s"

@@ -28,7 +28,8 @@ def _runtime(program: str) -> Path:
     """Return the program's runtime directory; without a login session podman uses one in /tmp, and so do we."""
     user = os.geteuid()
     session = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}") if user else Path("/run")
-    return session / program if session.is_dir() else Path(f"/tmp/{program}-run-{user}/{program}")  # noqa: S108
+    there = os.path.isdir(session)  # noqa: PTH112 - also False where systemd's ProtectHome= hides it
+    return session / program if there else Path(f"/tmp/{program}-run-{user}/{program}")  # noqa: S108
 
 
 def xdg(variable: str, fallback: str) -> Path:

@@ -1,6 +1,7 @@
 """What can be configured: typed, checked, everything with a default."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,20 @@ from bridge.policy import Rule
 from bridge.units import Address, Bytes, Percent, Seconds
 
 
+class Export(StrEnum):
+    """How images come out of podman."""
+
+    AUTO = "auto"  # locally where `command` is the user's own podman or was set, over REST otherwise
+    LOCAL = "local"  # `podman image save`: only new layers are read; it needs the store itself
+    REST = "rest"  # over the socket: a whole copy each time; it needs nothing else
+
+
 class PodmanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which podman. Without `socket`: the user's own, or a service that podbridge starts."""
 
     socket: str | None = None
     command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("podman",)
+    export: Export = Export.AUTO
 
 
 class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,12 +51,14 @@ class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the registry listens, for whom, and in how many processes: by default one for each core.
 
-    With `access_log` every request is a line in the log.
+    With `access_log` every request is a line in the log. `podbridge registry` on a socket of systemd's ends
+    when nobody has asked it for `idle_exit`; the next request starts it again.
     """
 
     listen: Address = Address("127.0.0.1:5000")
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = len(os.sched_getaffinity(0))
     access_log: bool = False
+    idle_exit: Seconds | None = None
     auth: AuthConfig | None = None
     tls: TlsConfig | None = None
 

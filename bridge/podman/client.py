@@ -140,26 +140,26 @@ class Podman:
         kind = "manifests" if image.is_list else "images"
         async with self._request(f"/{kind}/{image.id}/exists", _ANSWER) as response:
             if response.status not in (204, 404):
-                raise _problem(response.status, await response.read())
+                raise problem(response.status, await response.read())
             return response.status == 204
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
         """Yield an empty mapping once the stream is open, then every event; end when podman ends it."""
         async with self._request("/events?stream=true", _STREAM) as response:
             if response.status != 200:
-                raise _problem(response.status, await response.read())
+                raise problem(response.status, await response.read())
             yield {}
             async for line in _lines(response.content):
                 event = _decode(line)
                 if not isinstance(event, dict) or "Type" not in event:
-                    raise _problem(500, line)
+                    raise problem(500, line)
                 yield event
 
     async def _get(self, path: str, timeout: aiohttp.ClientTimeout = _ANSWER) -> Any:
         async with self._request(path, timeout) as response:
             content = await response.read()
             if response.status != 200:
-                raise _problem(response.status, content)
+                raise problem(response.status, content)
             return _decode(content)
 
     @contextlib.asynccontextmanager
@@ -205,7 +205,8 @@ def _decode(content: bytes) -> Any:
         raise PodmanError(msg) from error
 
 
-def _problem(status: int, content: bytes) -> PodmanError:
+def problem(status: int, content: bytes) -> PodmanError:
+    """Return what an answer that is no 200 says."""
     try:
         message = str(msgspec.json.decode(content)["message"])
     except (msgspec.DecodeError, KeyError, TypeError):

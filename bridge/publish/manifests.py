@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from bridge.errors import ExportError, InvalidError
-from bridge.oci import Digest, Manifest, plain_media_type
+from bridge.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Digest, Manifest, plain_media_type
 from bridge.plan import Fidelity, Image
 
 _CHUNKED = ("io.containers.zstd-chunked.", "io.github.containers.zstd-chunked.")
@@ -44,6 +44,20 @@ def choose(
     is_stored = best in stored or Digest.of(best) == image.digest
     same_bytes = [layer.digest for layer in Manifest.parse(best).layers] == [layer.digest for layer in layers]
     return _mend(best, layers), Fidelity.CORRECTED if is_stored and same_bytes else Fidelity.REBUILT
+
+
+def docker(config: bytes, layers: Sequence[Layer]) -> bytes:
+    """Return the manifest that podman and buildah store for a docker-format image that was built with them.
+
+    Whether it is the very one, its digest tells.
+    """
+    entries = [(DOCKER_LAYER, layer.size, layer.digest) for layer in layers]
+    entries.insert(0, (DOCKER_CONFIG, len(config), Digest.of(config)))
+    first, *others = (
+        {"mediaType": media_type, "size": size, "digest": str(digest)} for media_type, size, digest in entries
+    )
+    value = {"schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "config": first, "layers": others}
+    return msgspec.json.encode(value)
 
 
 def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:

@@ -25,7 +25,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a reconciler works with."""
+    """What a reconciler works with. All but `policy` and `bounds` stays for as long as it runs."""
 
     podman: Podman
     exporter: Exporter

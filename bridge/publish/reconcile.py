@@ -6,6 +6,7 @@ decide from what is, never from what an event said, so any passes in any order e
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import math
 import time
@@ -15,11 +16,11 @@ from bridge.conditions import Kind
 from bridge.errors import BridgeError, PodmanError
 from bridge.oci import Reference
 from bridge.plan import Image, Plan, Shown, Target, is_mass_withdrawal, make_plan
-from bridge.policy import Wanted
+from bridge.policy import Policy, Wanted
 from bridge.publish import telling, threads
 from bridge.publish.failures import Failures, retry_delay, words
 from bridge.publish.noticed import Noticed
-from bridge.publish.parts import Parts
+from bridge.publish.parts import Bounds, Parts
 from bridge.publish.work import Work
 from bridge.publish.writer import TreeWriter
 from bridge.tree.publisher import Swept
@@ -81,6 +82,11 @@ class Reconciler:
         log.debug("poked reason=%s", reason)
         self.noticed.poke()
         self._poked.set()
+
+    def follow(self, policy: Policy, bounds: Bounds) -> None:
+        """Keep to other rules and bounds, from the pass on that this asks for."""
+        self.parts = dataclasses.replace(self.parts, policy=policy, bounds=bounds)
+        self.poke("rules changed")
 
     async def run(self) -> None:
         """Reconcile for ever: at every poke, at every retry, and after the resync time at the latest."""

@@ -127,7 +127,9 @@ class Work:
         if isinstance(error, OSError | TreeError):
             self._parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
         if isinstance(error, ImageUnknownError):
-            error = PodmanError(f"{error}: podman.command and podman.socket look at different stores")
+            error = PodmanError(
+                f"{error}: podman.command and podman.socket look at different stores; set podman.export: rest"
+            )
         self._fail(target, error)
 
     def _fail(self, target: Target, error: Exception) -> None:

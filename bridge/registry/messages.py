@@ -4,6 +4,7 @@ The parent writes one `Order` to a worker's standard input and leaves it open: i
 the parent. The worker writes messages to its standard output; its standard error is the parent's own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,4 +62,10 @@ def read(line: bytes) -> Message:
 
 def read_order(line: bytes) -> Order:
     """Read the parent's line; raise msgspec.DecodeError for what is none."""
-    return msgspec.json.decode(line, type=Order, dec_hook=lambda kind, value: kind(value))
+    return msgspec.json.decode(line, type=Order, dec_hook=_value)
+
+
+def _value(kind: type, text: str) -> object:
+    """Read a value that was written as its text: a duration, an address, a path."""
+    parse: Callable[[str], object] = getattr(kind, "parse", kind)
+    return parse(text)

@@ -11,20 +11,23 @@ import msgspec
 from bridge.config import Config
 from bridge.errors import PodmanError
 from bridge.podman import process
+from bridge.service.settings import Settings
 from bridge.tree.encodings import Encoded
 
 log = logging.getLogger(__name__)
 
 
-async def keep_encoded(config: Config, published: Event) -> None:
+async def keep_encoded(settings: Settings, published: Event) -> None:
     """Make encodings now and whenever `published` is set, for ever; a failed pass is tried again at the resync time.
 
+    It makes none while the settings give them no space.
     Nothing else wakes it: encodings that are dropped by hand are made again after the next publication, or start.
     A pass that is cancelled, or killed with podbridge, has lost at most the encoding under way.
     """
     while True:
         published.clear()
-        whole = await _encode(config)
+        config = settings.config
+        whole = not config.encodings.space or await _encode(config)
         with suppress(TimeoutError):
             async with timeout(None if whole else config.resync):
                 await published.wait()

@@ -16,7 +16,9 @@ from bridge.registry import workers
 from bridge.registry.workers import Workers
 from bridge.service import commands, parts, requests
 from bridge.service.encoding import keep_encoded
+from bridge.service.settings import Settings
 from bridge.service.steering import Facts, Steering
+from bridge.systemd import Sockets
 from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
@@ -24,21 +26,23 @@ from bridge.units import Address
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Steering]:
-    """Run the service while the block runs.
+async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steering]:
+    """Run the service while the block runs, on `sockets` where they hold its own.
 
     The registry answers from the first moment with what the tree held before, and goes on while
     podman is away. Raises BridgeError where the service cannot start.
     """
+    config = settings.config
     parts.require_podman(config)
     conditions = Conditions()
     with Tree(config.tree) as tree:
         conditions.confirm(Kind.TREE_WRITABLE)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            control_socket = stack.enter_context(control.listening(config.control.socket, config.control.group))
-            listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-            pulls = await enter(workers.running(listener, config))
+            control_socket = stack.enter_context(
+                sockets.take("control") or control.listening(config.control.socket, config.control.group)
+            )
+            pulls = await enter(_pulls(settings, sockets))
             facts = Facts(pulls.address)
             podman = await enter(parts.connected(config))
             facts.own_podman = podman.socket == parts.own_podman_socket(config)
@@ -46,25 +50,30 @@ async def running(config: Config) -> AsyncIterator[Steering]:
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls)
             await enter(commands.taken(config, steering, control_socket))
-            await enter(_watching(config, reconciler, facts))
+            await enter(_watching(settings, reconciler, facts))
             yield steering
 
 
 @contextlib.asynccontextmanager
-async def _watching(config: Config, reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
+async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
     """Reconcile at every reason to look, and encode what is published, while the block runs."""
     podman, conditions = reconciler.parts.podman, reconciler.parts.conditions
+    published = asyncio.Event()
+
+    async def follow(config: Config) -> None:
+        reconciler.follow(parts.policy(config, Address(facts.registry)), parts.bounds(config))
+        published.set()
+
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(reconciler.run()),
             group.create_task(_poke(doorbell.for_ever(podman, conditions), reconciler, facts)),
             group.create_task(_poke(events.for_ever(podman, conditions), reconciler, facts)),
+            group.create_task(keep_encoded(settings, published)),
         ]
-        published = asyncio.Event()
-        if config.encodings.space:
-            tasks.append(group.create_task(keep_encoded(config, published)))
         try:
-            with reconciler.parts.changes.heard_by(lambda change: _ring(change, published)):
+            heard = reconciler.parts.changes.heard_by(lambda change: _ring(change, published))
+            with heard, settings.followed_by(follow):
                 yield
         finally:
             for task in tasks:
@@ -86,12 +95,22 @@ async def _poke(reasons: AsyncGenerator[str], reconciler: Reconciler, facts: Fac
 
 
 @contextlib.asynccontextmanager
-async def registry_only(config: Config) -> AsyncIterator[Workers]:
+async def registry_only(settings: Settings, sockets: Sockets) -> AsyncIterator[Workers]:
     """Serve the tree while the block runs, with no podman and no publisher.
 
     The tree may be made later; raises TreeError for a directory that is something else.
     """
-    check_version(TreePaths(config.tree), new=True)
-    listener = registry.listen(config.registry.listen.host, config.registry.listen.port)
-    async with workers.running(listener, config) as pulls:
+    check_version(TreePaths(settings.config.tree), new=True)
+    async with _pulls(settings, sockets) as pulls:
         yield pulls
+
+
+@contextlib.asynccontextmanager
+async def _pulls(settings: Settings, sockets: Sockets) -> AsyncIterator[Workers]:
+    """Answer pulls while the block runs, on systemd's socket or on the address of the settings."""
+    listen = settings.config.registry.listen
+    listener = sockets.take("registry") or registry.listen(listen.host, listen.port)
+    sockets.require_taken()
+    async with workers.running(listener, settings.config) as pulls:
+        with settings.followed_by(pulls.reload):
+            yield pulls

@@ -11,8 +11,8 @@ from bridge.control.schema import ConditionView, DecisionView, EventView, Export
 from bridge.oci import Reference
 from bridge.plan import Publication, Target
 from bridge.policy import Decision
-from bridge.publish.export import Progress
 from bridge.publish.failures import Failure
+from bridge.publish.job import Progress
 from bridge.tree.index import Superseded
 
 

@@ -90,8 +90,9 @@ def manifest_of(config: bytes, layers: Sequence[bytes], media_type: str = OCI) -
 
 
 def descriptor(content: bytes, media_type: str) -> dict[str, object]:
-    """Return the descriptor of a blob."""
-    return {"mediaType": media_type, "digest": f"sha256:{hexdigest(content)}", "size": len(content)}
+    """Return the descriptor of a blob, in the order that podman writes it: docker's has the size first."""
+    size, digest = ("size", len(content)), ("digest", f"sha256:{hexdigest(content)}")
+    return {"mediaType": media_type, **dict((size, digest) if "docker" in media_type else (digest, size))}
 
 
 def encode(value: object) -> bytes:

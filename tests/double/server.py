@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.double import archives
 from tests.double.events import Stream
 from tests.double.gates import Gate
 from tests.double.store import Double
@@ -36,6 +37,7 @@ class Service:
                 web.get(f"{prefix}/images/json", self._listing),
                 web.get(f"{prefix}/images/{{id}}/json", self._inspect),
                 web.get(f"{prefix}/images/{{id}}/exists", self._exists),
+                web.get(f"{prefix}/images/export", self._export),
                 web.get(f"{prefix}/manifests/{{id}}/exists", self._list_exists),
             ]
         )
@@ -95,6 +97,29 @@ class Service:
             return _problem(500, "internal error", fault["words"])
         unknown = fault.kind == "unknown" or self._find(request, "") is None
         return _unknown(request) if unknown else web.Response(status=204)
+
+    async def _export(self, request: web.Request) -> web.StreamResponse:
+        """Send an image as an archive, whole from the first byte on."""
+        name, form = request.query["references"], request.query["format"]
+        image = self._double.images().get(name)
+        self._double.note("exports", f"{form} {name}")
+        if image is None:
+            return _problem(400, "image not known", f"{name}: image not known")
+        fault = self._double.faults.take("export")
+        if fault.kind == "fail":
+            return _problem(500, "internal error", fault["words"])
+        content = archives.archive(self._double, image, form, fault)
+        response = web.StreamResponse(headers={"Content-Type": "application/octet"})
+        await response.prepare(request)
+        half = len(content) // 2
+        await response.write(content[:half])
+        if fault.kind == "hold":
+            await Gate(Path(fault["gate"])).passing()
+        if fault.kind == "cut" and request.transport is not None:
+            request.transport.close()
+        else:
+            await response.write(content[half:])
+        return response
 
     async def _list_exists(self, request: web.Request) -> web.Response:
         if self._find(request, "") is None:

@@ -8,7 +8,7 @@
   graph/overlay-images/     the doorbell: images.json is replaced at every change
   events.jsonl              what the events streams tail
   faults/, gates/           see `faults` and `gates`
-  requests.log, saves.log, reads.log, services.log
+  requests.log, saves.log, reads.log, services.log, exports.log
 """
 
 import fcntl
@@ -55,7 +55,7 @@ class Double:
                 _PROGRAM.format(python=sys.executable, checkout=str(_CHECKOUT), module=module, root=str(root))
             )
             path.chmod(0o755)
-        for name in ("events.jsonl", "requests.log", "saves.log", "reads.log", "services.log"):
+        for name in ("events.jsonl", "requests.log", "saves.log", "reads.log", "services.log", "exports.log"):
             (root / name).touch()
         (root / "state.json").write_text("{}")
         return double

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from bridge import config
 from bridge.service.serve import registry_only
+from bridge.service.settings import Settings
+from bridge.systemd import Sockets
 from tests.double.gates import eventually
 from tests.double.images import hexdigest
 from tests.faults.world import World, get, pull
@@ -73,7 +75,7 @@ class Reader:
 @contextlib.asynccontextmanager
 async def reading(world: World) -> AsyncIterator[Reader]:
     """Have a reader at work while the block runs."""
-    async with registry_only(config.load(world.configuration()).config) as workers:
+    async with registry_only(Settings(config.load(world.configuration()).config), Sockets()) as workers:
         reader = Reader(world, workers.address)
         task = asyncio.create_task(reader.run())
         yield reader

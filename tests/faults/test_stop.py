@@ -16,6 +16,12 @@ from tests.double.gates import eventually
 from tests.faults.world import World
 
 
+@pytest.fixture(autouse=True)
+def _only_exports(world: World) -> None:
+    """Have podbridge start no process but those of exports."""
+    world.settings["encodings"] = {"space": "0MB"}
+
+
 def processes(world: World) -> list[int]:
     """Return every process that has the world's directory among its words."""
     found = []

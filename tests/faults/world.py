@@ -15,7 +15,9 @@ import aiohttp
 
 from bridge import config
 from bridge.service.serve import running
+from bridge.service.settings import Settings
 from bridge.service.steering import Steering
+from bridge.systemd import Sockets
 from tests.double import server
 from tests.double.gates import eventually
 from tests.double.store import Double
@@ -71,7 +73,7 @@ class World:
     @contextlib.asynccontextmanager
     async def service(self, *, ready: float = 20) -> AsyncIterator[Steering]:
         """Run podbridge in this process; the block begins when its first pass is through, within `ready` seconds."""
-        async with running(config.load(self.configuration()).config) as steering:
+        async with running(Settings(config.load(self.configuration()).config), Sockets()) as steering:
             if ready:
                 await asyncio.wait_for(steering.reconciler.ready.wait(), ready)
             yield steering

@@ -163,7 +163,7 @@ async def test_an_entry_of_another_kind_that_comes_later_costs_only_its_own_user
         ("eve:$2b$10$cut", "user 'eve' has a bcrypt entry that is cut"),
         ("hunter2", "expected USER:HASH"),
         (":hunter2", "expected USER:HASH"),
-        (entry("ann", "again"), "user 'ann' stands twice"),
+        pytest.param(entry("ann", "again"), "user 'ann' stands twice", id="twice"),
     ],
 )
 async def test_a_file_with_an_entry_that_is_not_accepted_stops_the_start(

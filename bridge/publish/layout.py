@@ -1,0 +1,47 @@
+"""Reading what podman exported: the one image of an OCI layout, or of a `docker-dir`. Everything is checked."""
+
+from pathlib import Path
+
+import msgspec
+
+from bridge.errors import ExportError, InvalidError
+from bridge.oci import Descriptor, Digest, Manifest
+from bridge.plan import Image
+
+
+def read(layout: Path) -> tuple[bytes, bytes]:
+    """Return manifest and config of the one image in an OCI layout; raise ExportError where they are damaged."""
+    try:
+        entries = msgspec.json.decode((layout / "index.json").read_bytes())["manifests"]
+        if len(entries) != 1:
+            msg = f"podman wrote {len(entries)} manifests where one was asked for"
+            raise ExportError(msg)
+        manifest = _blob(layout, Descriptor.from_json(entries[0]))
+        config = Manifest.parse(manifest).config
+        if config is None:
+            msg = "podman wrote a list of manifests where an image was asked for"
+            raise ExportError(msg)
+        return manifest, _blob(layout, config)
+    except FileNotFoundError as error:
+        msg = f"podman's export is cut short: {error.filename} is missing"
+        raise ExportError(msg) from error
+    except (msgspec.DecodeError, KeyError, TypeError, InvalidError) as error:
+        msg = f"podman's export is damaged: {error!r}"
+        raise ExportError(msg) from error
+
+
+def read_docker(directory: Path, image: Image) -> tuple[bytes, bytes]:
+    """Return config and manifest of a `docker-dir` export, whose files are named by their hex."""
+    try:
+        return (directory / image.id).read_bytes(), (directory / "manifest.json").read_bytes()
+    except FileNotFoundError as error:
+        msg = f"podman's export is cut short: {error.filename} is missing"
+        raise ExportError(msg) from error
+
+
+def _blob(layout: Path, descriptor: Descriptor) -> bytes:
+    content = (layout / "blobs" / descriptor.digest.algorithm / descriptor.digest.hex).read_bytes()
+    if Digest.of(content) != descriptor.digest:
+        msg = f"podman's export is damaged: blob {descriptor.digest} has digest {Digest.of(content)}"
+        raise ExportError(msg)
+    return content

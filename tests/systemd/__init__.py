@@ -1,0 +1,1 @@
+"""podbridge on a real systemd: its units, its sockets, its two forms."""

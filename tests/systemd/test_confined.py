@@ -1,0 +1,54 @@
+"""The confined form: a user of its own, who has podman's socket and nothing else of podman."""
+
+import pytest
+
+from tests.end_to_end.programs import eventually
+from tests.systemd.box import SERVICE, Box
+from tests.systemd.conftest import SOCKETS, SYSTEM
+
+_CONFINED = {
+    "confined.conf": f"{SYSTEM}/{SERVICE}.d/confined.conf",
+    "podman.socket.conf": f"{SYSTEM}/podman.socket.d/podbridge.conf",
+    "tmpfiles-confined.conf": "/etc/tmpfiles.d/podbridge-confined.conf",
+}
+
+
+@pytest.fixture
+def confined(box: Box) -> Box:
+    """A machine with the confined form, started."""
+    box.install(_CONFINED)
+    box.run("systemctl", "restart", "podman.socket")
+    box.run("systemctl", "enable", "--now", *SOCKETS, SERVICE)
+    return box
+
+
+def test_a_user_who_is_not_root_publishes_what_root_builds(confined: Box) -> None:
+    digest = confined.build("localhost/app:1")
+    eventually(lambda: confined.shows("app", digest), 10)
+    status = confined.run("cat", f"/proc/{confined.unit('MainPID')}/status")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert fields["Uid"].split() == [confined.run("id", "-u", "podbridge")] * 4
+    assert fields["CapPrm"] == fields["CapBnd"] == "0" * 16
+    assert fields["NoNewPrivs"] == "1"
+    assert confined.run("stat", "--format=%U", "/var/lib/podbridge/podbridge.json") == "podbridge"
+
+
+def test_images_in_docker_format_come_out_of_its_sandbox(confined: Box) -> None:
+    digest = confined.build("localhost/docker:1", ("--format=docker",))
+    eventually(lambda: confined.shows("docker", digest), 10)
+
+
+def test_a_service_can_be_switched_to_it_and_back_and_keeps_its_tree(serving: Box) -> None:
+    first = serving.build("localhost/first:1")
+    eventually(lambda: serving.shows("first", first))
+    serving.install(_CONFINED)
+    serving.run("systemctl", "restart", "podman.socket", SERVICE)
+    second = serving.build("localhost/second:1")
+    eventually(lambda: serving.shows("second", second), 10)
+    serving.run("rm", f"{SYSTEM}/{SERVICE}.d/confined.conf")
+    serving.run("systemctl", "daemon-reload")
+    serving.run("systemctl", "restart", SERVICE)
+    third = serving.build("localhost/third:1")
+    eventually(lambda: serving.shows("third", third), 10)
+    assert serving.shows("first", first)
+    assert serving.shows("second", second)

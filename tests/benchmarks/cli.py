@@ -53,8 +53,8 @@ def measure(bridge: Podbridge, verb: str, samples: int) -> list[float]:
     times = []
     for _ in range(samples + 1):
         begun = time.perf_counter()
-        command = [program, "--config", bridge.configuration, verb]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # an unknown condition is no matter
+        command = [str(program), "--config", str(bridge.configuration), verb]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # 1 where something is not in order
         times.append(time.perf_counter() - begun)
     return times[1:]
 

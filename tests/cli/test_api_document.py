@@ -4,15 +4,28 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.programs import scratch
 from tests.end_to_end.services import Service
+from tests.end_to_end.stores import Store
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 SECTION = DOCUMENT.read_text(encoding="utf-8").partition("\n## The api socket")[0]
 """The control API: the page's first part."""
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A service for this page alone: its examples leave much behind."""
+    with scratch() as directory:
+        store = Store(directory)
+        store.build("localhost/hello:1")
+        with Service(store, directory / "p") as service:
+            yield service
 
 
 def examples(language: str) -> list[str]:

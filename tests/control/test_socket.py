@@ -1,0 +1,49 @@
+"""Who may use the control socket."""
+
+import grp
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bridge import listening
+from bridge.errors import ConfigError
+
+OTHER = next(group for group in grp.getgrall() if group.gr_gid != os.getegid())
+
+
+def test_the_socket_is_for_its_owner_and_the_group_that_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "c.sock"
+    with listening.unix_socket(path, "control", OTHER.gr_name):
+        assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (0o660, OTHER.gr_gid)
+        assert (stat.S_IMODE(path.parent.stat().st_mode), path.parent.stat().st_gid) == (0o710, OTHER.gr_gid)
+    with listening.unix_socket(path, "control", str(OTHER.gr_gid)):
+        assert path.stat().st_gid == OTHER.gr_gid
+    assert not path.exists()
+
+
+def test_without_a_group_the_directory_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "c.sock"
+    with listening.unix_socket(path, "control"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_directory_that_the_group_cannot_pass_is_warned_of_with_the_way_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o700)
+    with caplog.at_level(logging.WARNING), listening.unix_socket(tmp_path / "c.sock", "control", OTHER.gr_name):
+        pass
+    assert f"chgrp {OTHER.gr_gid} {tmp_path} && chmod g+x {tmp_path}" in caplog.text
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
+def test_a_group_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"control\.group: there is no group 'nobody-has-this'"),
+        listening.unix_socket(tmp_path / "c.sock", "control", "nobody-has-this"),
+    ):
+        pass

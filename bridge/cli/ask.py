@@ -114,10 +114,15 @@ def _print_decision(decision: "DecisionView") -> None:
     if not decision.publications:
         click.echo(f"  not published: {decision.reason}")
     for publication in decision.publications:
-        state = f"{publication.state.lower()} {publication.digest}".rstrip()
-        fidelity = f", {publication.fidelity}: {publication.reason}" if publication.fidelity else ""
-        why = f", {publication.message}" if publication.message else ""
-        click.echo(f"  → {publication.reference}: {state}{fidelity}{why}")
+        click.echo(f"  → {publication.reference}: {_state(publication)}")
+
+
+def _state(publication: "PublicationView") -> str:
+    """Say what has become of a reference; its digest is told where it is the decided image's own."""
+    state = publication.state.lower()
+    if publication.state == "Published":
+        state += f" {publication.digest}, {publication.fidelity}: {publication.reason}"
+    return f"{state}, {publication.message}" if publication.message else state
 
 
 @click.command("withdraw")

@@ -112,9 +112,9 @@ def _reload_on_hangup(supervision: "Supervision") -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervision.reload)
 
 
-def _greet(console: "Console", service: "Steering", scheme: str) -> None:
+def _greet(console: "Console | None", service: "Steering", scheme: str) -> None:
     status = service.status()
-    if not console.is_terminal:
+    if console is None:
         log.info("serving registry=%s tree=%s podman_socket=%s", status.registry, status.tree, status.podman_socket)
         return
     own = ", a service that podbridge runs itself" if service.facts.own_podman else ""
@@ -128,9 +128,9 @@ def _greet(console: "Console", service: "Steering", scheme: str) -> None:
     )
 
 
-def _invite(console: "Console", service: "Steering", scheme: str) -> None:
+def _invite(console: "Console | None", service: "Steering", scheme: str) -> None:
     status = service.status()
-    if not console.is_terminal:
+    if console is None:
         log.info("ready published=%d failed=%d", status.counts["published"], status.counts["failed"])
         return
     plain = "--tls-verify=false " if scheme == "http" else ""
@@ -145,16 +145,17 @@ def _invite(console: "Console", service: "Steering", scheme: str) -> None:
 
 async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) -> int:
     from bridge.cli import terminal
-    from bridge.conditions import Conditions
-    from bridge.service import parts
-    from bridge.service.afterwards import hearing
-    from bridge.service.encoding import encode_once
+    from bridge.service import connecting
     from bridge.tree.publisher import Tree
 
-    parts.require_podman(config)
+    connecting.require_podman(config)
     console = terminal.start_logging(config.log)
     with Tree(config.tree) as tree:
-        async with parts.connected(config) as podman:
+        async with connecting.connected(config) as podman:
+            from bridge.conditions import Conditions
+            from bridge.service import parts
+            from bridge.service.afterwards import hearing
+
             reconciler = parts.reconciler(config, podman, tree, Conditions(), parts.policy(config))
             watched = terminal.showing_exports(console, reconciler.parts.exporter.look)
             async with watched, hearing(reconciler.parts, patience=None):
@@ -167,17 +168,23 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
         counts = ((len(failures) - denied, "failed"), (denied, "denied"))
         more = "".join(f", {count} {what}" for count, what in counts if count)
         click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{more}")
-    encoded = not encode or await encode_once(config)
-    return 1 if failures or reconciler.held_back or not encoded else 0
+    if encode:
+        from bridge.service.encoding import encode_once
+
+        if not await encode_once(config):
+            return 1
+    return 1 if failures or reconciler.held_back else 0
 
 
 async def _dry_run(config: "Config", json_output: bool) -> int:
-    from bridge.service import parts
+    from bridge.service import connecting
     from bridge.tree.contents import shown
 
-    parts.require_podman(config)
-    async with parts.connected(config) as podman:
+    connecting.require_podman(config)
+    async with connecting.connected(config) as podman:
         images = await podman.images()
+    from bridge.service import parts
+
     plan = parts.plan(config, images, shown(config.tree))
     publish = [
         {"reference": str(target.reference), "name": target.name, "image": target.image.id} for target in plan.publish
@@ -212,7 +219,7 @@ async def _registry(load: Load) -> int:
         log.info("serving registry=%s tree=%s", pulls.address, config.tree)
         if not config.tree.exists():
             log.warning("there is no tree yet, nothing is served until one is published tree=%s", config.tree)
-        if console.is_terminal:
+        if console is not None:
             console.print(f"registry  {config.registry.scheme}://{pulls.address}, over {config.tree}", highlight=False)
         supervision = Supervision(RegistryWords(config.tree), settings, load)
         _reload_on_hangup(supervision)

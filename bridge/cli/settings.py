@@ -42,7 +42,7 @@ def show_command(context: click.Context, /, json_output: bool, **values: Any) ->
 def check_command(context: click.Context, /, **values: Any) -> None:
     """Read the configuration and say whether it is in order. Exits 78 where it is not."""
     from bridge.config import default_file
-    from bridge.service.parts import podman_socket
+    from bridge.service.connecting import podman_socket
 
     podman_socket(options.load(context, values).config)
     named = values.get("config_file") or context.find_root().obj

@@ -14,7 +14,7 @@ from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
 from bridge.registry import workers
 from bridge.registry.workers import Workers
-from bridge.service import api, commands, parts, requests
+from bridge.service import api, commands, connecting, parts, requests
 from bridge.service.afterwards import PATIENCE, hearing
 from bridge.service.encoding import keep_encoded
 from bridge.service.settings import Settings
@@ -37,7 +37,7 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
     podman is away. Raises BridgeError where the service cannot start.
     """
     config = settings.config
-    parts.require_podman(config)
+    connecting.require_podman(config)
     conditions = Conditions()
     with Tree(config.tree) as tree:
         conditions.confirm(Kind.TREE_WRITABLE)
@@ -47,8 +47,8 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
             api_socket = stack.enter_context(_api_socket(config, sockets))
             pulls = await enter(_pulls(settings, sockets))
             facts = Facts(pulls.address, config.registry.scheme)
-            podman = await enter(parts.connected(config))
-            facts.own_podman = podman.socket == parts.own_podman_socket(config)
+            podman = await enter(connecting.connected(config))
+            facts.own_podman = podman.socket == connecting.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls)

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.config import Config, Export, PodmanConfig
 from bridge.errors import ConfigError
-from bridge.service.parts import exports_over_rest, require_podman
+from bridge.service.connecting import exports_over_rest, require_podman
 from tests.end_to_end.programs import scratch
 
 ELSEWHERE = "unix:///run/elsewhere/podman.sock"

@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Sequence
 
 _PRIVATE = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -20,9 +21,18 @@ _GUARD = ("setpriv", "--pdeathsig", "KILL", "--")
 def guarded(command: Sequence[str]) -> list[str]:
     """Return the words that run `command` so that it dies with the thread that starts it: start it on the main thread.
 
-    Where util-linux is missing it is run as it is.
+    Where util-linux is missing, or may do nothing (a unit without capabilities, whose control group is ended
+    whole), it is run as it is.
     """
-    return [*(_GUARD if shutil.which(_GUARD[0]) else ()), *command]
+    return [*_guard(), *command]
+
+
+@functools.cache
+def _guard() -> tuple[str, ...]:
+    if shutil.which(_GUARD[0]) is None:
+        return ()
+    tried = subprocess.run([*_GUARD, "true"], check=False, stderr=subprocess.DEVNULL)  # noqa: S603 - fixed words
+    return _GUARD if tried.returncode == 0 else ()
 
 
 def bound(command: Sequence[str]) -> tuple[list[str], int]:

@@ -14,8 +14,9 @@ import requests_unixsocket
 from bridge.errors import ControlError
 
 _PREFIX = "/bridge/v1"
-_TIMEOUT = (5.0, 3600.0)
-"""Seconds to connect, and until an answer: `publish` waits for an export."""
+_TIMEOUT = {"GET": (5.0, 30.0)}
+_LONG = (5.0, 3600.0)
+"""Seconds to connect, and until an answer: `publish` waits for an export, a question for nothing."""
 
 _LINES = "application/x-ndjson"
 
@@ -71,10 +72,13 @@ class Client:
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
             response: requests.Response = self._session.request(
-                method, self._base + path, timeout=_TIMEOUT, **arguments
+                method, self._base + path, timeout=_TIMEOUT.get(method, _LONG), **arguments
             )
         except requests.ConnectionError as error:
             raise self._no_service(error) from error
+        except requests.ReadTimeout as error:
+            msg = f"the service on {self._socket} does not answer; is it starting? Its log says more"
+            raise ControlError(msg) from error
         except requests.RequestException as error:
             msg = f"the service on {self._socket} did not answer: {error}"
             raise ControlError(msg) from error

@@ -24,7 +24,7 @@ from bridge.publish.noticed import Noticed
 from bridge.publish.parts import Bounds, Parts
 from bridge.publish.work import Work
 from bridge.publish.writer import TreeWriter
-from bridge.tree.publisher import Swept
+from bridge.tree.sweeping import Swept
 
 log = logging.getLogger(__name__)
 

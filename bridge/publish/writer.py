@@ -15,7 +15,7 @@ from bridge.publish.export import Exported
 from bridge.publish.failures import words
 from bridge.publish.gates import Try
 from bridge.publish.parts import Parts
-from bridge.tree.publisher import Swept
+from bridge.tree.sweeping import Swept
 
 log = logging.getLogger(__name__)
 

@@ -2,13 +2,11 @@
 
 import contextlib
 import logging
-import os
 import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -17,23 +15,15 @@ import msgspec
 from bridge.errors import InvalidError, NotPublishedError, TreeError
 from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
-from bridge.tree import disk, encodings, linking, views
+from bridge.tree import disk, linking, views
 from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
 from bridge.tree.index import Index, Superseded
 from bridge.tree.layouts import LAYOUT
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
+from bridge.tree.sweeping import Swept, sweep_blobs, unreferenced
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What a sweep removed, or would remove. `freed` is in bytes."""
-
-    manifests: int = 0
-    blobs: int = 0
-    freed: int = 0
 
 
 class Tree:
@@ -214,7 +204,7 @@ class Tree:
             kept = index.sweep(before)
             total += len(index.superseded) - len(kept.superseded)
             try:
-                links = self._unreferenced(repository, kept)
+                links = unreferenced(self.paths, kept)
             except (TreeError, InvalidError) as error:
                 damaged.append(f"repository {repository}: {error}")
                 continue
@@ -225,7 +215,7 @@ class Tree:
                 self._change(kept)
             for link in links:
                 link.unlink(missing_ok=True)
-        blobs, freed = self._sweep_blobs(before, None if not dry_run else leaving)
+        blobs, freed = sweep_blobs(self.paths, before, None if not dry_run else leaving)
         if damaged:
             msg = f"{'; '.join(damaged)}; a restart, or `podbridge verify --repair`, has it published anew"
             raise TreeError(msg)
@@ -278,27 +268,3 @@ class Tree:
     def _derive_catalog(self) -> None:
         names = [repository.name for repository, index in self._indexes.items() if index.publications]
         views.refresh(self.paths.catalog, catalog(names), self.paths.staging)
-
-    def _unreferenced(self, repository: Repository, index: Index) -> list[Path]:
-        """Return the repository's links to blobs that nothing in `index` references."""
-        paths = self.paths.repository(repository)
-        referenced = {digest.hex for descriptor in index.descriptors for digest in closure(self.paths, descriptor)}
-        return [
-            paths.blobs / algorithm / name
-            for algorithm in disk.names(paths.blobs)
-            for name in set(disk.names(paths.blobs / algorithm)) - referenced
-        ]
-
-    def _sweep_blobs(self, before: float, leaving: Counter[str] | None) -> tuple[int, int]:
-        """Remove blobs without a link; given the number of links that would leave, only count them."""
-        count = freed = 0
-        with os.scandir(self.paths.blobs) as entries:
-            for entry in entries:
-                status = entry.stat()
-                links = status.st_nlink - (leaving or Counter())[entry.name]
-                if links == 1 and status.st_mtime < before:
-                    count, freed = count + 1, freed + status.st_size
-                    freed += encodings.drop(self.paths, entry.name, dry_run=leaving is not None)
-                    if leaving is None:
-                        Path(entry.path).unlink()
-        return count, freed

@@ -5,8 +5,7 @@ import pytest
 _TOGETHER = ("kinds", "registry")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        room, _, file = item.nodeid.removeprefix("tests/").partition("/")
-        item.add_marker(pytest.mark.xdist_group(room if room in _TOGETHER else f"{room}/{file.partition('::')[0]}"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Name the item's group at once: xdist reads it before this file's own look at the collection."""
+    room, _, file = item.nodeid.removeprefix("tests/").partition("/")
+    item.add_marker(pytest.mark.xdist_group(room if room in _TOGETHER else f"{room}/{file.partition('::')[0]}"))

@@ -10,9 +10,9 @@ import pytest
 
 from bridge.errors import LockedError, NotPublishedError, TreeError
 from bridge.oci import Digest, Reference, Repository, Tag
-from bridge.tree import publisher
 from bridge.tree.publisher import Tree
 from bridge.tree.reader import TreeReader
+from bridge.tree.sweeping import Swept
 from tests.tree import making
 
 
@@ -85,7 +85,7 @@ def test_a_sweep_keeps_what_is_in_grace_and_removes_what_is_past_it(tree: Tree) 
     old, new = making.image(tree, b"old", note="old"), making.image(tree, b"new", note="new")
     tree.publish(making.publication("app:1", old))
     tree.publish(making.publication("app:1", new))
-    assert tree.sweep(3600) == publisher.Swept()
+    assert tree.sweep(3600) == Swept()
     assert making.whole(tree.paths.root, old, "app")
     before = files(tree.paths.root)
     planned = tree.sweep(-1, dry_run=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,16 +97,25 @@ async def run(*command: str | Path, ok: bool = True, **environ: str) -> str:
 @contextlib.asynccontextmanager
 async def daemon(log: Path, socket: Path, *command: str | Path) -> AsyncIterator[None]:
     """Run a daemon until the block ends; it is up when its socket is there."""
-    with log.open("wb") as output:
+    with log.open("wb") as output, _turn(alone=any("dockerd" in str(word) for word in command)):
         process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
-    try:
-        await until(lambda: socket.exists() or process.returncode is not None)
-        assert process.returncode is None, log.read_text()
+        try:
+            await until(lambda: socket.exists() or process.returncode is not None)
+            assert process.returncode is None, log.read_text()
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await asyncio.wait_for(process.wait(), 30)
+
+
+@contextlib.contextmanager
+def _turn(*, alone: bool) -> Iterator[None]:
+    """Wait until no other process of the tests runs a Docker Engine: two on one machine are in each other's way."""
+    with (Path(tempfile.gettempdir()) / "podbridge-tests-dockerd").open("w") as lock:
+        if alone:
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await asyncio.wait_for(process.wait(), 30)
 
 
 def test_contrib_holds_the_templates_themselves_for_the_default_address() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 PODBRIDGE = (sys.executable, "-m", "bridge")
-SOON = 5.0
+SOON = 20.0
 """Seconds within which a change must show: podbridge means one, a loaded machine gets more."""
 
 _Answer = TypeVar("_Answer")

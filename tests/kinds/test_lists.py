@@ -144,7 +144,7 @@ def test_a_missing_member_is_named_and_nothing_is_published_until_it_comes(
     workshop: Workshop, service: Service
 ) -> None:
     source = written(workshop, "late", "s390x")
-    make_list(workshop.store, "localhost/lacking:1", *local("oci-amd64"), source)
+    make_list(workshop.store, "localhost/lacking:1", source, *local("oci-amd64"))
     eventually(lambda: "localhost/lacking:1 has member" in service.said())
     failed = seen.view(service, "lacking:1")
     assert failed["state"] == "Failed"

@@ -18,7 +18,7 @@ ELSEWHERE = "unix:///run/elsewhere/podman.sock"
 def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The user's own podman socket, where nobody listens, and a podman program."""
     with scratch() as directory:
-        monkeypatch.setattr("bridge.service.parts.default_podman_socket", lambda: directory / "s")
+        monkeypatch.setattr("bridge.service.connecting.default_podman_socket", lambda: directory / "s")
         program = directory / "podman"
         program.touch(mode=0o755)
         monkeypatch.setenv("PATH", str(directory))

@@ -31,7 +31,7 @@ class TreeWriter:
 
     def known(self, target: Target) -> Exported | None:
         """Return what the tree holds of the target's image already; None where it has to be exported."""
-        found = self._tree.find(target.image.source)
+        found = self._tree.find(target.image.source, target.image.digests)
         return None if found is None else Exported(found.descriptor, found.fidelity, found.size)
 
     async def show(self, work: Try, exported: Exported) -> None:

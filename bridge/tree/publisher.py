@@ -118,12 +118,16 @@ class Tree:
         """Return what the reference shows; None where that is nothing."""
         return self._index(reference.repository).publications.get(reference.tag)
 
-    def find(self, source: Source) -> Publication | None:
-        """Return a publication of the same source, shown or superseded, whose bytes are in the tree."""
+    def find(self, source: Source, origins: frozenset[Digest]) -> Publication | None:
+        """Return a publication of the same source, shown or superseded, whose bytes are in the tree.
+
+        An image that podman knows by other digests than it did was pulled again in another form, and has
+        another manifest to choose from.
+        """
         for index in list(self._indexes.values()):
             superseded = (old.publication for old in index.superseded)
             for item in (*index.publications.values(), *superseded):
-                if item.source == source:
+                if item.source == source and item.origins == origins:
                     return item
         return None
 

@@ -106,6 +106,7 @@ async def test_an_image_that_is_removed_during_its_export_leaves_no_trace(rest: 
         rest.double.remove(made.id)
         held.open()
         await eventually(lambda: rest.staged() == [])
+        await eventually(lambda: rest.shown() == {})
         await rest.settled()
         assert (rest.shown(), await rest.failures()) == ({}, {})
 

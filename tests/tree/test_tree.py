@@ -156,7 +156,8 @@ def test_everything_that_is_shown_survives_a_restart(tmp_path: Path) -> None:
         found, kept = tree.shown.publications[ref("a:1")], before.publications[ref("a:1")]
         assert found.requested
         assert (found.source, found.descriptor) == (kept.source, kept.descriptor)
-        assert tree.find(making.publication("a:2", making.image(tree, b"y")).source) is not None
+        other = making.publication("a:2", making.image(tree, b"y"))
+        assert tree.find(other.source, other.origins) is not None
 
 
 def test_derived_files_are_rebuilt_at_the_start(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ import requests_unixsocket
 from bridge.errors import ControlError
 
 _PREFIX = "/bridge/v1"
-_TIMEOUT = {"GET": (5.0, 30.0)}
 _LONG = (5.0, 3600.0)
-"""Seconds to connect, and until an answer: `publish` waits for an export, a question for nothing."""
+"""Seconds to connect, and until an answer: `publish` waits for an export, `explain` for a listing."""
+_SOON = (5.0, 30.0)
+"""The same for what the service knows by itself: systemd's socket takes requests also where no service starts."""
+_KNOWN = ("/status", "/publications")
 
 _LINES = "application/x-ndjson"
 
@@ -70,10 +72,9 @@ class Client:
         return msgspec.json.decode(response.content or b"null", type=kind)
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        timeout = _SOON if method == "GET" and path in _KNOWN else _LONG
         try:
-            response: requests.Response = self._session.request(
-                method, self._base + path, timeout=_TIMEOUT.get(method, _LONG), **arguments
-            )
+            response: requests.Response = self._session.request(method, self._base + path, timeout=timeout, **arguments)
         except requests.ConnectionError as error:
             raise self._no_service(error) from error
         except requests.ReadTimeout as error:

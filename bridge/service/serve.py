@@ -73,6 +73,7 @@ async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) ->
     published = asyncio.Event()
 
     async def follow(config: Config) -> None:
+        facts.scheme = config.registry.scheme
         reconciler.follow(parts.policy(config, Address(facts.registry)), parts.bounds(config))
         published.set()
 

@@ -1,6 +1,5 @@
 """The hooks in hooks/, on real publications of a real podman."""
 
-import contextlib
 import json
 import os
 import re
@@ -16,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.programs import eventually, free_port, scratch
+from tests.end_to_end.programs import eventually, scratch
+from tests.end_to_end.registries import docker_registry
 from tests.end_to_end.services import Client, Service
 from tests.end_to_end.stores import Store
 from tests.hooks.shelf import Shelf
@@ -267,22 +267,6 @@ def test_a_denied_list_is_not_asked_about_again_because_another_image_came(place
         place.shows("other", "1", "localhost/other:1")
         place.service.tell("status")
     assert len(place.shelf.lines("asked")) == 1
-
-
-@contextlib.contextmanager
-def docker_registry(directory: Path) -> Iterator[str]:
-    """Run CNCF distribution."""
-    assert REGISTRY is not None
-    address = f"127.0.0.1:{free_port()}"
-    file = directory / "registry.yml"
-    values = {"version": 0.1, "http": {"addr": address}}
-    file.write_text(json.dumps(values | {"storage": {"filesystem": {"rootdirectory": str(directory / "registry")}}}))
-    process = subprocess.Popen([REGISTRY, "serve", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield address
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.mark.skipif(REGISTRY is None, reason="docker-registry is not installed")

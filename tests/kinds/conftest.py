@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.programs import run, scratch
+from tests.end_to_end.registries import docker_registry
 from tests.end_to_end.services import Service
 from tests.end_to_end.stores import Store
 from tests.kinds.catalogue import KINDS
-from tests.kinds.workshop import Workshop, docker_registry
+from tests.kinds.workshop import Workshop
 
 
 @pytest.fixture(scope="session")

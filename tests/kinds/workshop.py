@@ -1,15 +1,11 @@
 """A store that is filled with images of every kind, and what podman says of them."""
 
-import contextlib
 import json
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.programs import eventually, free_port, run
-from tests.end_to_end.services import Client
+from tests.end_to_end.programs import run
 from tests.end_to_end.stores import Store
 
 
@@ -41,27 +37,3 @@ class Workshop:
         """Return what podman says of images."""
         told: list[dict[str, Any]] = json.loads(self.store.podman("image", "inspect", *names))
         return told
-
-
-@contextlib.contextmanager
-def docker_registry(directory: Path) -> Iterator[str]:
-    """Run docker's registry while the block runs; give its address."""
-    address = f"127.0.0.1:{free_port()}"
-    settings = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(directory / "registry")}}}
-    file = directory / "registry.yml"
-    file.write_text(json.dumps({**settings, "http": {"addr": address}}), encoding="utf-8")
-    with (directory / "registry.log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", file], stdout=log, stderr=log)
-    try:
-        eventually(lambda: _answers(address), 20)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _answers(address: str) -> bool:
-    try:
-        return Client(address).get("/v2/").status == 200
-    except OSError:
-        return False

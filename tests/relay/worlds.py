@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bridge.podman.service import listens
-from tests.end_to_end.programs import eventually, free_port, run, scratch
+from tests.end_to_end.programs import eventually, run, scratch
+from tests.end_to_end.registries import docker_registry
 from tests.end_to_end.services import Client, Service
 from tests.end_to_end.stores import Store
 
@@ -151,30 +152,10 @@ def podman(store: Store, path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def plain_registry(directory: Path) -> Iterator[str]:
     """Run docker-registry, where it is installed; yield its address."""
-    address = f"127.0.0.1:{free_port()}"
-    settings = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "plain")}},
-        "http": {"addr": address},
-    }
-    (directory / "plain.yml").write_text(json.dumps(settings), encoding="utf-8")
-    program = shutil.which("docker-registry")
-    if program is None:
+    if shutil.which("docker-registry") is None:
         pytest.skip("docker-registry is not installed")
-    process = subprocess.Popen([program, "serve", str(directory / "plain.yml")], stderr=subprocess.DEVNULL)
-    try:
-        eventually(lambda: _answers(address), 20)
+    with docker_registry(directory) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.partition(":")
-    with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) == 0
 
 
 def shell(store: Store) -> None:

@@ -19,9 +19,9 @@ from bridge.publish.staging import staged
 from bridge.tree import disk
 from bridge.tree.publisher import Tree
 
-SIDE_BY_SIDE = 2
-"""Exports at a time. One `podman image save` of one layer keeps one core busy; two finish a fleet in 0.7 of
-the time, more gain nothing on two cores (docs/decisions/0008-two-exports-side-by-side.md)."""
+SIDE_BY_SIDE = min((os.cpu_count() or 1) + 1, 4)
+"""Exports at a time. One `podman image save` of one layer keeps one core busy; one more than there are cores,
+because a podman that starts waits while another one reads a layer (docs/decisions/0008-exports-side-by-side.md)."""
 
 
 @dataclass(frozen=True, slots=True)

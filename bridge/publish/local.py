@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Set as AbstractSet
 
 from bridge.errors import ExportError
 from bridge.oci import DOCKER_MANIFEST, Digest
@@ -58,16 +59,13 @@ class Local:
         try:
             while not saving.done():
                 await asyncio.wait({saving}, timeout=_LOOK_EVERY)
-                for digest in job.missing - sizes.keys():
-                    if job.blob(digest).exists():
-                        sizes[digest] = await threads.run(_verify, job, digest)
+                ready = {digest for digest in job.missing - sizes.keys() if job.blob(digest).exists()}
+                sizes |= await _verify_all(job, ready)
             await saving
         finally:
             saving.cancel()
             await asyncio.gather(saving, return_exceptions=True)
-        for digest in job.missing - sizes.keys():
-            sizes[digest] = await threads.run(_verify, job, digest)
-        return sizes
+        return sizes | await _verify_all(job, job.missing - sizes.keys())
 
     async def _originals(self, job: Job, sizes: dict[Digest, int]) -> Written:
         """Find podman's own manifest and config; ask no more programs than the image needs.
@@ -93,6 +91,13 @@ class Local:
 def _output(job: Job) -> Output:
     """Say where podman writes. More cores than layers to read cost CPU time and save no time (measured)."""
     return Output(job.layout, job.scratch, min(len(job.missing) or 1, os.cpu_count() or 1))
+
+
+async def _verify_all(job: Job, digests: AbstractSet[Digest]) -> dict[Digest, int]:
+    """Verify layers side by side, since podman ends those of a base at nearly the same moment; return their sizes."""
+    tasks = {digest: asyncio.create_task(threads.run(_verify, job, digest)) for digest in digests}
+    await asyncio.gather(*tasks.values(), return_exceptions=True)  # all have ended before one fails
+    return {digest: task.result() for digest, task in tasks.items()}
 
 
 def _verify(job: Job, digest: Digest) -> int:

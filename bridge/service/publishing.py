@@ -15,8 +15,10 @@ from bridge.service import finding
 from bridge.service.requests import Requests
 
 _LOOK_EVERY = 0.25
-_TELL_EVERY = 5.0
-"""Seconds between two looks at an export, and between two steps that say the same."""
+"""Seconds between two looks at an export."""
+
+TELL_EVERY = 5.0
+"""Seconds between two steps that say the same, so that nobody on the way takes a stream for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """Does what was asked, by way of the reconciler."""
+    """Does what was asked, by way of the reconciler. A step comes every `tell_every` seconds in any case."""
 
     reconciler: Reconciler
     requests: Requests
+    tell_every: float = TELL_EVERY
 
     async def targets(self, asked: Asked) -> list[Target]:
         """Say what would be published. Raises ImageUnknownError, UnreachableError, ControlError."""
@@ -65,9 +68,9 @@ class Publishing:
     async def _follow(self, target: Target, task: asyncio.Task[None]) -> AsyncGenerator[Step]:
         last, told = None, 0.0
         while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_EVERY)
+            await asyncio.wait({task}, timeout=min(_LOOK_EVERY, self.tell_every))
             step = self._step(target)
-            if not task.done() and (step != last or time.monotonic() - told > _TELL_EVERY):
+            if not task.done() and (step != last or time.monotonic() - told > self.tell_every):
                 yield step
                 last, told = step, time.monotonic()
 

@@ -24,7 +24,7 @@ from bridge.publish.reconcile import Reconciler
 from bridge.registry.workers import Workers
 from bridge.service import finding, views
 from bridge.service.inventory import Inventory
-from bridge.service.publishing import Asked, Publishing
+from bridge.service.publishing import TELL_EVERY, Asked, Publishing
 from bridge.service.requests import Requests
 
 
@@ -42,12 +42,13 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """The control API's way to the parts."""
+    """The way of the control API and of the api socket to the parts."""
 
     reconciler: Reconciler
     requests: Requests
     facts: Facts
     workers: Workers
+    tell_every: float = TELL_EVERY
 
     @property
     def inventory(self) -> Inventory:
@@ -56,7 +57,7 @@ class Steering:
 
     @property
     def _publishing(self) -> Publishing:
-        return Publishing(self.reconciler, self.requests)
+        return Publishing(self.reconciler, self.requests, self.tell_every)
 
     def status(self) -> Status:
         """Say how the service is."""

@@ -89,9 +89,15 @@ async def test_what_is_not_known_any_more_is_answered_with_410(world: World, las
 
 
 async def test_silence_is_filled_so_that_a_dead_connection_is_noticed(world: World) -> None:
-    async with world.podman(), world.service(), asking(world, "GET", "events") as response:
+    async with (
+        world.podman(),
+        world.service(),
+        asking(world, "GET", "events") as sent,
+        asking(world, "GET", "events", headers=LINES) as lines,
+    ):
         begun = time.monotonic()
-        assert await response.content.readline() == b": nothing new\n"
+        assert await sent.content.readline() == b": nothing new\n"
+        assert await lines.content.readline() == b"\n"
         assert time.monotonic() - begun < KEEP_ALIVE + 5
 
 

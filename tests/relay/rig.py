@@ -15,6 +15,7 @@ from bridge.listening import unix_socket
 from bridge.oci import Reference
 from bridge.progress import Shown, Step
 from bridge.relay.desk import Desk, Login
+from bridge.relay.pushes import Publisher
 from bridge.relay.server import Relay, serving
 from bridge.tree.reader import TreeReader
 
@@ -44,6 +45,7 @@ class Rig:
     profile: Profile = Profile.FULL
     floor: str | None = None
     login: Login | None = None
+    publisher: Publisher = field(default_factory=NoImages)
     changes: Changes = field(default_factory=Changes)
 
     @property
@@ -60,7 +62,7 @@ class Rig:
     async def relaying(self, podman: Path | None = None) -> AsyncIterator[None]:
         """Relay to `podman`."""
         desk = Desk(
-            publisher=NoImages(),
+            publisher=self.publisher,
             tree=TreeReader(self.directory / "tree"),
             changes=self.changes,
             registry=REGISTRY,

@@ -38,6 +38,11 @@ def json(value: object, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, headers={"Content-Type": "application/json"})
 
 
+def refused(status: int, phrase: str, message: str) -> web.Response:
+    """Return the answer to what reaches no handler; `phrase` is the status in words."""
+    return json(Problem(phrase, message, status, phrase.title().replace(" ", "")), status)
+
+
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error with a `Problem`, those of the router too."""
@@ -46,9 +51,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ConnectionError:
         raise  # nobody is there to read an answer
     except web.HTTPException as error:
-        reason = error.reason.title().replace(" ", "")
-        answer = json(Problem(error.reason, f"{request.method} {request.path}: {error.reason}", error.status, reason))
-        answer.set_status(error.status)
+        answer = refused(error.status, error.reason, f"{request.method} {request.path}: {error.reason}")
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer

@@ -1,15 +1,21 @@
 """The sockets of the control API, and of the probes on TCP."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 
 from bridge.control import answers
 from bridge.control.api import Control, Probes, Sources
 from bridge.errors import ListenError
+from bridge.refusing import Refusing
 from bridge.units import Address
+
+_QUIET: dict[str, Any] = {"access_log": None}
 
 
 @contextlib.contextmanager
@@ -49,10 +55,22 @@ async def probed(sources: Sources, listener: socket.socket) -> AsyncIterator[Non
 
 @contextlib.asynccontextmanager
 async def _running(application: web.Application, listener: socket.socket) -> AsyncIterator[None]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(application, shutdown_timeout=1.0)
     await runner.setup()
+    loop, manager = asyncio.get_running_loop(), runner.server
+    assert manager is not None  # noqa: S101
+    server = await loop.create_server(lambda: _Connection(manager, loop=loop, **_QUIET), sock=listener)
     try:
-        await web.SockSite(runner, listener).start()
         yield
     finally:
+        server.close()
         await runner.cleanup()
+
+
+class _Connection(Refusing):
+    """One client's connection."""
+
+    def refusal(self, status: HTTPStatus, message: str | None) -> web.Response:
+        """Return a `Problem`."""
+        said = message if message is not None and status < 500 else "the service failed on this; its log says why"
+        return answers.refused(status, status.phrase, said)

@@ -4,22 +4,20 @@ aiohttp parses the requests; what it refuses by itself leaves as OCI error JSON 
 """
 
 import asyncio
-import logging
 import time
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
+from bridge.refusing import Refusing
 from bridge.registry.access import Handler
 from bridge.registry.accounting import log_request, sent
 from bridge.registry.errors import Problem, RegistryError, error_response
 from bridge.registry.traffic import Meter, Traffic
-
-log = logging.getLogger(__name__)
 
 IDLE = 120.0
 """Seconds that a connection may wait for its next request to be complete; then it is closed."""
@@ -54,7 +52,7 @@ _LIMITS: dict[str, Any] = {
 }
 
 
-class Connection(web.RequestHandler):
+class Connection(Refusing):
     """One client's connection."""
 
     def __init__(self, listener: "Listener") -> None:
@@ -106,28 +104,15 @@ class Connection(web.RequestHandler):
         if self._listener.access_log and isinstance(request, Request):
             log_request(request, response, time.monotonic() - request.began)
 
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """Return what answers a request that aiohttp could not parse, or that our own code failed on."""
-        if isinstance(exc, ConnectionError):
-            raise exc  # nobody is there to be answered: aiohttp closes the connection
-        if status >= 500:
-            log.error("request failed path=%r", request.path, exc_info=exc)
-        if request.writer.output_size > 0:
-            error = "a response was begun"
-            raise ConnectionAbortedError(error)
-        response = error_response(RegistryError(_problem(status, exc, message), message))
-        response.force_close()
-        return response
+    def refusal(self, status: HTTPStatus, message: str | None) -> web.Response:
+        """Return an error of the specification."""
+        return error_response(RegistryError(_REFUSALS.get(status, Problem.REQUEST_INVALID), message))
 
 
-def _problem(status: int, error: BaseException | None, message: str | None) -> Problem:
-    if status >= 500:
-        return Problem.FAILED
-    if isinstance(error, LineTooLong) or "too many" in (message or "").lower():
-        return Problem.REQUEST_TOO_LARGE
-    return Problem.REQUEST_INVALID
+_REFUSALS = {
+    HTTPStatus.INTERNAL_SERVER_ERROR: Problem.FAILED,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: Problem.REQUEST_TOO_LARGE,
+}
 
 
 class Request(web.BaseRequest):

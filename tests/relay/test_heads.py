@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,7 @@ DOUBTFUL = {
     "another version": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no version": b"GET /_ping\r\n\r\n",
     "a leading empty line": b"\r\nGET /_ping HTTP/1.1\r\n\r\n",
+    "a greeting of TLS": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
     "a method in lower case": b"get /_ping HTTP/1.1\r\n\r\n",
 }
 
@@ -57,6 +59,8 @@ async def test_a_request_in_doubt_is_refused_and_nothing_of_it_reaches_podman(ri
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"\r\n\r\n") == 1
     assert b"\r\nContent-Type: application/json\r\n" in answer
+    told = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (set(told), told["response"]) == ({"cause", "message", "response"}, 400)
     assert not reached
 
 

@@ -1,0 +1,34 @@
+"""Answering in an API's own words what never reaches its handlers: what is no HTTP, and our own failures."""
+
+import logging
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+log = logging.getLogger(__name__)
+
+
+class Refusing(web.RequestHandler):
+    """A connection that aiohttp parses, and whose errors below HTTP leave as `refusal` writes them."""
+
+    def refusal(self, status: HTTPStatus, message: str | None) -> web.Response:
+        """Return the answer with this status; `message` is what the parser says."""
+        raise NotImplementedError
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Return what answers a request that aiohttp could not parse, or that our own code failed on."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # nobody is there to be answered: aiohttp closes the connection
+        if status >= 500:
+            log.error("request failed path=%r", request.path, exc_info=exc)
+        if request.writer.output_size > 0:
+            error = "a response was begun"
+            raise ConnectionAbortedError(error)
+        is_long = isinstance(exc, LineTooLong) or "too many" in (message or "").lower()
+        too_long = status < 500 and is_long
+        response = self.refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_long else HTTPStatus(status), message)
+        response.force_close()
+        return response

@@ -1,0 +1,55 @@
+"""What is no HTTP is answered in the API's own words, as every other error is."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.programs import free_port
+from tests.faults.world import World
+
+HEAD = b"GET /bridge/v1/status HTTP/1.1\r\nHost: d\r\n"
+PROBE = b"GET /metrics HTTP/1.1\r\nHost: d\r\n"
+MALFORMED = {
+    "line": (b"nonsense\r\n\r\n", 400),
+    "version": (b"GET /bridge/v1/status HTTP/9.9\r\n\r\n", 400),
+    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    "length": (HEAD + b"Content-Length: x\r\n\r\n", 400),
+    "field": (HEAD + b"no colon\r\n\r\n", 400),
+    "long line": (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: d\r\n\r\n", 431),
+    "long field": (HEAD + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+    "many fields": (HEAD + b"X: a\r\n" * 200 + b"\r\n", 431),
+}
+
+
+@pytest.mark.parametrize(("raw", "status"), MALFORMED.values(), ids=MALFORMED)
+async def test_what_is_not_http_is_answered_with_a_problem_and_closed(
+    world: World, raw: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.settings["metrics"] = {"listen": f"127.0.0.1:{free_port()}"}
+    async with world.podman(), world.service() as service:
+        caplog.clear()
+        host, _, port = service.facts.sockets["metrics"].rpartition(":")
+        over_unix = await say(await asyncio.open_unix_connection(str(world.control)), raw)
+        over_tcp = await say(await asyncio.open_connection(host, int(port)), raw.replace(HEAD, PROBE))
+    for told in (over_unix, over_tcp):
+        assert set(told) == {"cause", "message", "response", "reason"}
+        assert told["response"] == status
+        assert told["message"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def say(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], raw: bytes) -> dict[str, Any]:
+    """Send bytes, and return the document of the one answer, behind which the connection ends."""
+    reader, writer = connection
+    writer.write(raw)
+    async with asyncio.timeout(10):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    lines = head.split(b"\r\n")
+    assert b"Content-Type: application/json" in lines
+    told = json.loads(body)
+    assert lines[0].split()[1] == str(told["response"]).encode()
+    return dict(told)

@@ -13,6 +13,9 @@ from bridge.errors import ConfigError, ListenError
 
 log = logging.getLogger(__name__)
 
+DRAIN = 10.0
+"""Seconds that requests under way, of pulls and of the api socket, get to finish when podbridge stops."""
+
 
 @contextlib.contextmanager
 def unix_socket(path: Path, section: str, group: str | None = None) -> Iterator[socket.socket]:

@@ -11,8 +11,8 @@ import msgspec
 
 from bridge import logs
 from bridge.errors import ListenError
+from bridge.listening import DRAIN
 from bridge.registry import messages
-from bridge.registry.server import DRAIN
 from bridge.registry.traffic import Traffic
 
 log = logging.getLogger(__name__)

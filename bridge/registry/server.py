@@ -11,15 +11,13 @@ from pathlib import Path
 
 from bridge.config import RegistryConfig
 from bridge.errors import ListenError
+from bridge.listening import DRAIN
 from bridge.registry.accepting import accepting
 from bridge.registry.access import guarded
 from bridge.registry.app import Registry
 from bridge.registry.connection import MAX_CONNECTIONS, STALLED, Listener
 from bridge.registry.tls import Tls
 from bridge.tree.reader import TreeReader
-
-DRAIN = 10.0
-"""Seconds that pulls under way get to finish when the registry stops."""
 
 _BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""

@@ -7,6 +7,8 @@ from typing import Self
 from urllib.parse import parse_qs, unquote
 
 _PREFIX = re.compile(r"(?:/v(?P<version>\d{1,4}(?:\.\d{1,4}){0,2}))?(?P<libpod>/libpod)?(?P<path>/.*)")
+_FOLLOWING = re.compile(r"/events|/containers/.+/(?:attach|attach/ws|stats|wait)|/(?:containers|pods)/stats")
+_LOGS = re.compile(r"/containers/.+/logs")
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._:@+-]*(?:/[A-Za-z0-9_+][A-Za-z0-9._:@+-]*)*")
 
 
@@ -35,6 +37,13 @@ class Call:
     def flag(self, name: str, *, default: bool) -> bool:
         """Read a boolean of the query as podman does."""
         return self.query.get(name, str(default)).lower() in ("1", "t", "true", "on", "yes")
+
+    @property
+    def follows(self) -> bool:
+        """Whether its answer goes on until something else ends: a container, or whoever watches."""
+        if _LOGS.fullmatch(self.path):
+            return self.flag("follow", default=False)
+        return _FOLLOWING.fullmatch(self.path) is not None
 
 
 def name_in(encoded: str) -> str | None:

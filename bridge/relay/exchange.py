@@ -40,6 +40,8 @@ class Exchange:
         self.call = Call.parse(request.method, request.target)
         self.answered = False
         """Whether the client was sent the beginning of an answer."""
+        self.endless = self.call.follows
+        """Whether the answer has no end of its own that is worth waiting for."""
         self._persists = request.persists
 
     async def read(self) -> tuple[bytes, bytes]:

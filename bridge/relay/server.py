@@ -2,22 +2,24 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
 
 import msgspec
 
 from bridge.config import ApiConfig, Profile
 from bridge.errors import BridgeError, InvalidError, UnreachableError
+from bridge.listening import DRAIN
 from bridge.relay.desk import Desk
 from bridge.relay.exchange import Exchange, Problem
 from bridge.relay.floor import Floor
 from bridge.relay.heads import Request, read_head
 from bridge.relay.passage import Deliver, Passage, as_it_is
 from bridge.relay.profiles import covers, refusal, required
-from bridge.relay.wire import Wire, connected
+from bridge.relay.wire import Wire, connected, readable
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +40,14 @@ class Relay:
         self._profile = settings.profile
         self._desk = desk
         self._floor = None if settings.floor is None else Floor(settings.floor)
+        self._under_way: dict[asyncio.Task[None] | None, Exchange] = {}
+        self._ending = False
 
     async def serve(self, connection: socket.socket) -> None:
         """Serve one client until it leaves, or until what it sends cannot be followed any more."""
         with Wire(connection) as client:
             try:
-                while await self._serve_next(client):
+                while not self._ending and await self._serve_next(client):
                     pass
             except* (OSError, BridgeError) as errors:
                 log.debug("connection of the api socket ended error=%r", _first(errors))
@@ -58,13 +62,41 @@ class Relay:
             problem = msgspec.json.encode(Problem("bad request", str(error), 400))
             await client.write(_NO_REQUEST % (len(problem), problem))
             return False
+        with self._counted(exchange):
+            try:
+                return await self._answer(exchange)
+            except* BridgeError as errors:
+                if exchange.answered:
+                    raise
+                await exchange.refuse(*_problem(_first(errors)))
+            return await exchange.finish()
+
+    @contextlib.contextmanager
+    def _counted(self, exchange: Exchange) -> Iterator[None]:
+        """Have an exchange known as under way while the block runs, in the task of its connection."""
+        task = asyncio.current_task()
+        self._under_way[task] = exchange
         try:
-            return await self._answer(exchange)
-        except* BridgeError as errors:
-            if exchange.answered:
-                raise
-            await exchange.refuse(*_problem(_first(errors)))
-        return await exchange.finish()
+            yield
+        finally:
+            del self._under_way[task]
+
+    async def drain(self, connections: Collection[asyncio.Task[None]], seconds: float) -> None:
+        """Give what is under way so many seconds to end, and end everything.
+
+        What waits for a request, and what has no end of its own, is ended at once.
+        """
+        self._ending = True
+        answering = {task for task in connections if (one := self._under_way.get(task)) and not one.endless}
+        try:
+            for task in set(connections) - answering:
+                task.cancel()
+            if answering:
+                await asyncio.wait(answering, timeout=seconds)
+        finally:
+            for task in answering:
+                task.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
 
     async def _answer(self, exchange: Exchange) -> bool:
         """Let the desk answer, or podman, or refuse; say whether the client may send another request."""
@@ -106,34 +138,39 @@ def _problem(error: BaseException) -> tuple[int, str, str]:
 
 
 @contextlib.asynccontextmanager
-async def serving(relay: Relay, listener: socket.socket) -> AsyncIterator[None]:
-    """Accept clients on `listener` while the block runs; then end every connection, wherever it is."""
+async def serving(relay: Relay, listener: socket.socket, patience: float = DRAIN) -> AsyncIterator[None]:
+    """Accept clients on `listener` while the block runs; then close it, and drain for `patience` seconds."""
     listener.setblocking(False)
     connections: set[asyncio.Task[None]] = set()
     accepting = asyncio.create_task(_accept(relay, listener, connections))
     try:
         yield
     finally:
-        for task in (accepting, *connections):
-            task.cancel()
-        await asyncio.gather(accepting, *connections, return_exceptions=True)
+        accepting.cancel()
+        await asyncio.gather(accepting, return_exceptions=True)
+        listener.close()
+        await relay.drain(tuple(connections), patience)
 
 
 async def _accept(relay: Relay, listener: socket.socket, connections: set[asyncio.Task[None]]) -> None:
     loop = asyncio.get_running_loop()
-
-    def forget(task: asyncio.Task[None]) -> None:
-        connections.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a client of the api socket was dropped error=%r", error, exc_info=error)
-
     while True:
+        await readable(listener)
         try:
-            connection, _ = await loop.sock_accept(listener)
+            connection, _ = listener.accept()  # by this task itself: who was accepted cannot be lost with it
+        except BlockingIOError:
+            continue
         except OSError as error:
             log.warning("cannot accept on the api socket, will try again error=%r", error.strerror)
             await asyncio.sleep(_FULL_HANDS)
             continue
         task = loop.create_task(relay.serve(connection))
         connections.add(task)
-        task.add_done_callback(forget)
+        task.add_done_callback(functools.partial(_forget, connections, connection))
+
+
+def _forget(connections: set[asyncio.Task[None]], connection: socket.socket, task: asyncio.Task[None]) -> None:
+    connection.close()  # a task that was cancelled before its first step has not done so
+    connections.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a client of the api socket was dropped error=%r", error, exc_info=error)

@@ -53,13 +53,12 @@ class Wire:
 
     async def _receive(self) -> bytes:
         # The socket is read by this task itself, never by a callback: what was received cannot be lost with it.
-        loop = asyncio.get_running_loop()
         await asyncio.sleep(0)  # two ends that are always ready leave others their turn
         while True:
             try:
                 return self._socket.recv(CHUNK)
             except BlockingIOError:
-                await self._when(loop.add_reader, loop.remove_reader)
+                await readable(self._socket)
 
     async def write(self, content: bytes) -> None:
         """Send everything. Raises OSError where the peer is gone."""
@@ -69,20 +68,7 @@ class Wire:
             try:
                 left = left[self._socket.send(left) :]
             except BlockingIOError:
-                await self._when(loop.add_writer, loop.remove_writer)
-
-    async def _when(
-        self,
-        add: Callable[[int, Callable[[asyncio.Future[None]], None], asyncio.Future[None]], None],
-        remove: Callable[[int], bool],
-    ) -> None:
-        ready = asyncio.get_running_loop().create_future()
-        number = self._socket.fileno()
-        add(number, _wake, ready)
-        try:
-            await ready
-        finally:
-            remove(number)
+                await _when(self._socket, loop.add_writer, loop.remove_writer)
 
     def finish(self) -> None:
         """Close this side of the connection: the peer reads an end, and may still send."""
@@ -97,6 +83,26 @@ class Wire:
         poller = select.poll()
         poller.register(self._socket, 0)  # POLLHUP needs no asking
         return bool(poller.poll(0))
+
+
+async def readable(one: socket.socket) -> None:
+    """Wait until there is something to be read, or somebody to be accepted."""
+    loop = asyncio.get_running_loop()
+    await _when(one, loop.add_reader, loop.remove_reader)
+
+
+async def _when(
+    one: socket.socket,
+    add: Callable[[int, Callable[[asyncio.Future[None]], None], asyncio.Future[None]], None],
+    remove: Callable[[int], bool],
+) -> None:
+    ready = asyncio.get_running_loop().create_future()
+    number = one.fileno()
+    add(number, _wake, ready)
+    try:
+        await ready
+    finally:
+        remove(number)
 
 
 def _wake(ready: asyncio.Future[None]) -> None:

@@ -53,9 +53,9 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
             steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls)
             await enter(commands.taken(config, steering, control_socket))
+            await enter(hearing(reconciler.parts, PATIENCE))
             if api_socket is not None:
                 await enter(api.serving(config, steering, api_socket))
-            await enter(hearing(reconciler.parts, PATIENCE))
             await enter(_watching(settings, reconciler, facts))
             yield steering
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from bridge.changes import Changes
 from bridge.config import ApiConfig, Profile
 from bridge.errors import ImageUnknownError
-from bridge.listening import unix_socket
+from bridge.listening import DRAIN, unix_socket
 from bridge.oci import Reference
 from bridge.progress import Shown, Step
 from bridge.relay.desk import Desk, Login
@@ -46,6 +46,7 @@ class Rig:
     floor: str | None = None
     login: Login | None = None
     publisher: Publisher = field(default_factory=NoImages)
+    patience: float = DRAIN
     changes: Changes = field(default_factory=Changes)
 
     @property
@@ -71,7 +72,7 @@ class Rig:
         )
         settings = ApiConfig(socket=self.api, profile=self.profile, floor=self.floor)
         with unix_socket(self.api, "api") as listener:
-            async with serving(Relay(podman or self.podman, settings, desk), listener):
+            async with serving(Relay(podman or self.podman, settings, desk), listener, self.patience):
                 yield
 
     @contextlib.asynccontextmanager

@@ -95,6 +95,10 @@ class Address(str):
         """Return the host, without brackets."""
         return self.rpartition(":")[0].strip("[]")
 
+    def of(self, host: str) -> "Address":
+        """Return the address of another host, which has no brackets, with this port."""
+        return Address(f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}")
+
     @property
     def port(self) -> int:
         """Return the port."""

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, unquote
 _PREFIX = re.compile(r"(?:/v(?P<version>\d{1,4}(?:\.\d{1,4}){0,2}))?(?P<libpod>/libpod)?(?P<path>/.*)")
 _FOLLOWING = re.compile(r"/events|/containers/.+/(?:attach|attach/ws|stats|wait)|/(?:containers|pods)/stats")
 _LOGS = re.compile(r"/containers/.+/logs")
-_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._:@+-]*(?:/[A-Za-z0-9_+][A-Za-z0-9._:@+-]*)*")
+_IPV6 = r"(?:\[[0-9A-Fa-f:.]+\](?::[0-9]+)?/)?"  # the host of a name
+_NAME = re.compile(rf"{_IPV6}[A-Za-z0-9_+][A-Za-z0-9._:@+-]*(?:/[A-Za-z0-9_+][A-Za-z0-9._:@+-]*)*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from bridge.units import Address
 def policy(config: Config, address: Address | None = None) -> Policy:
     """Return the policy of the configuration, for a registry that listens on `address`."""
     listen = address or config.registry.listen
-    hosts = (listen.host, "localhost", "127.0.0.1", socket.gethostname())
-    return Policy(config.publish, frozenset(f"{host}:{listen.port}" for host in hosts), config.keep)
+    hosts = (listen.host, "localhost", "127.0.0.1", "::1", socket.gethostname())
+    return Policy(config.publish, frozenset(map(listen.of, hosts)), config.keep)
 
 
 def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions, rules: Policy) -> Reconciler:

@@ -27,6 +27,7 @@ READ = [
     "GET /v4/libpod/images/quay.io/org/app:1/json",
     "GET /v4.0.0/libpod/images/quay.io%2Forg%2Fapp%3A1/history",
     "GET /images/sha256:0123abcd/get",
+    "GET /images/[::1]:5000/app:1/get",
     "GET /images/get?names=a&names=b",
     "GET /v4.0.0/libpod/images/export?references=a",
     "GET /v4.0.0/libpod/manifests/localhost/list:1/exists",

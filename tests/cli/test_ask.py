@@ -71,6 +71,21 @@ def test_status_says_https_where_the_registry_speaks_it(own: Service) -> None:
     assert f"registry  https://{own.address}" in own.tell("status")
 
 
+def test_status_says_https_from_the_reload_on_that_brought_tls(own: Service) -> None:
+    own.start()
+    assert f"registry  http://{own.address}" in own.tell("status")
+    own.tell("config", "tls-init", "--host", "127.0.0.1", "--directory", str(own.directory / "tls"))
+    tls = {"certificate": str(own.directory / "tls/server.crt"), "key": str(own.directory / "tls/server.key")}
+    own.configure({"registry": {"listen": own.address, "tls": tls}})
+    assert own.process is not None
+    own.process.send_signal(signal.SIGHUP)
+    eventually(lambda: f"registry  https://{own.address}" in own.tell("status"))
+    run("curl", "--silent", "--fail", "--cacert", own.directory / "tls/ca.crt", f"https://{own.address}/v2/")
+    own.configure({})
+    own.process.send_signal(signal.SIGHUP)
+    eventually(lambda: f"registry  http://{own.address}" in own.tell("status"))
+
+
 def test_list_shows_each_publication_with_podmans_digest(service: Service) -> None:
     publications = {item["reference"]: item for item in told(service, "list")}
     assert publications.keys() == {"hello:1", "other:1"}

@@ -46,6 +46,19 @@ def test_an_api_socket_that_the_configuration_does_not_serve_is_named(box: Box) 
     eventually(lambda: "systemd passed a socket that nobody serves here: api; " in box.journal(), 20)
 
 
+def test_whose_a_socket_is_its_unit_says_whatever_the_configuration_says(box: Box) -> None:
+    box.write("/etc/podbridge/podbridge.yaml", "control: {group: adm}\n")
+    box.run("systemctl", "start", *SOCKETS, SERVICE)
+    assert box.run("stat", "--format=%G", "/run/podbridge/control.sock") == "podbridge"
+    assert box.journal().count("SocketGroup=adm") == 1
+
+    box.drop_in("podbridge-control.socket", "[Socket]\nSocketGroup=adm\n")
+    box.run("systemctl", "stop", SERVICE)
+    box.run("systemctl", "restart", *SOCKETS, SERVICE)
+    assert box.run("stat", "--format=%G", "/run/podbridge/control.sock") == "adm"
+    assert box.journal().count("SocketGroup=adm") == 1, "it is as it was asked for"
+
+
 def test_it_serves_on_the_address_of_its_socket_unit_whatever_its_configuration_says(box: Box) -> None:
     box.write("/etc/podbridge/podbridge.yaml", "registry: {listen: '127.0.0.1:5001'}\n")
     box.drop_in("podbridge-registry.socket", "[Socket]\nListenStream=\nListenStream=5002\n")

@@ -38,9 +38,9 @@ def warn_of_group(listener: socket.socket, section: str, group: str) -> None:
         if group in (str(number), _name(number)):
             return
     log.warning(
-        "not applied, the socket is systemd's: set [Socket] SocketGroup=%s by "
-        "`systemctl edit podbridge-%s.socket`, and restart that key=%s.group",
-        group, section, section,
+        "not applied, the socket is systemd's, and its unit says whose it is: "
+        "`systemctl edit podbridge-%s.socket`, [Socket], SocketGroup=%s key=%s.group",
+        section, group, section,
     )  # fmt: skip
 
 

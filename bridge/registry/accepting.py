@@ -56,7 +56,9 @@ class Acceptor:
         return len(self._opening)
 
     def resume(self) -> None:
-        """Accept. Idempotent."""
+        """Accept. Idempotent; of no effect once it has stopped."""
+        if self._listener.fileno() < 0:
+            return
         self.pause()  # no timer of before is left
         self._paused = False
         self._listener.setblocking(False)
@@ -64,6 +66,8 @@ class Acceptor:
 
     def pause(self) -> None:
         """Accept nobody from now on, until `resume`. Idempotent."""
+        if self._listener.fileno() < 0:
+            return
         self._paused = True
         if self._again is not None:
             self._again.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from pathlib import Path
@@ -14,7 +15,7 @@ from bridge.registry.workers import Workers
 from bridge.service.idle import until_idle
 from bridge.service.settings import Settings
 from bridge.units import Seconds
-from tests.registry.crews import settings
+from tests.registry.crews import settings, sockets
 from tests.registry.trees import Shelf
 from tests.registry.wires import Line, ask, dialled, until
 
@@ -82,6 +83,23 @@ async def test_a_worker_that_does_not_answer_keeps_the_others_serving(shelf: She
             os.kill(stopped, signal.SIGCONT)
         assert [(await ask(crew.address, PATH)).status for _ in range(20)] == [200] * 20
         await retired(crew)
+
+
+async def test_a_worker_that_ends_already_answers_what_it_was_asked(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = settings(shelf.root, workers=1)
+    async with workers.running(server.listen("127.0.0.1", 0), config) as crew, dialled(crew.address) as slow:
+        await begun(slow)
+        (ending,) = crew.processes
+        listening = sockets(ending)
+        os.kill(ending, signal.SIGTERM)
+        await until(lambda: sockets(ending) < listening)
+        assert not await crew.retire()
+        assert await slow.reader.readexactly(len(LARGE)) == LARGE
+        await until(lambda: ending not in crew.processes and len(crew.processes) == 1)
+        assert (await ask(crew.address, PATH)).status == 200
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_an_idle_registry_waits_for_who_is_connected(shelf: Shelf) -> None:

@@ -25,13 +25,32 @@ def unix_socket(path: Path, section: str, group: str | None = None) -> Iterator[
     it cannot be made, and ConfigError for a group that does not exist.
     """
     number = -1 if group is None else _group(group, section)
-    _clear(path, section)
     with socket.socket(socket.AF_UNIX) as listener:
         _bind(listener, path, number, section)
         try:
             yield listener
         finally:
             path.unlink(missing_ok=True)
+
+
+def warn_of_group(listener: socket.socket, section: str, group: str) -> None:
+    """Warn where a socket that systemd made is not of `group`, a name or a number: its unit says whose it is."""
+    with contextlib.suppress(OSError, ValueError):  # a path that has gone, a name that is no path
+        number = Path(os.fsdecode(listener.getsockname())).stat().st_gid
+        if group in (str(number), _name(number)):
+            return
+    log.warning(
+        "not applied, the socket is systemd's, and its unit says whose it is: "
+        "`systemctl edit podbridge-%s.socket`, [Socket], SocketGroup=%s key=%s.group",
+        section, group, section,
+    )  # fmt: skip
+
+
+def _name(group: int) -> str:
+    try:
+        return grp.getgrgid(group).gr_name
+    except KeyError:
+        return ""
 
 
 def _group(name: str, section: str) -> int:
@@ -44,6 +63,7 @@ def _group(name: str, section: str) -> int:
 
 def _bind(listener: socket.socket, path: Path, group: int, section: str) -> None:
     try:
+        _clear(path, section)
         _make_directory(path.parent, group)
         mask = os.umask(0o117)
         try:

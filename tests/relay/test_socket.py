@@ -1,0 +1,54 @@
+"""The api socket of a service: there where it is configured, closed to others, and loud where it gives root."""
+
+import logging
+import stat
+
+import pytest
+
+from bridge.relay.calls import Call
+from tests.faults.conftest import world
+from tests.faults.world import World
+
+__all__ = ["world"]
+
+
+async def test_without_its_section_there_is_no_api_socket(world: World) -> None:
+    async with world.podman(), world.service() as service:
+        assert "api" not in service.status().sockets
+        assert [path.name for path in world.directory.iterdir() if path.is_socket()] == ["c"]
+
+
+@pytest.mark.parametrize(("profile", "warned"), [(None, False), ("read", False), ("publish", False), ("full", True)])
+async def test_a_service_warns_at_its_start_that_full_is_root(
+    world: World, profile: str | None, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = world.directory / "api"
+    world.settings["api"] = {"socket": str(api)} | ({} if profile is None else {"profile": profile})
+    async with world.podman(), world.service() as service:
+        assert service.status().sockets["api"] == str(api)
+        assert stat.S_IMODE(api.stat().st_mode) == 0o660
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any("which is root" in said and str(api) in said for said in warnings) is warned
+    assert not api.exists()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "follows"),
+    [
+        ("GET /v1.41/events", True),
+        ("GET /v4.0.0/libpod/events?stream=false", True),
+        ("GET /containers/x/logs?follow=1", True),
+        ("GET /containers/x/logs", False),
+        ("GET /containers/x/logs?follow=false", False),
+        ("POST /v4.0.0/libpod/containers/x/attach", True),
+        ("GET /v4.0.0/libpod/containers/stats", True),
+        ("POST /containers/x/wait", True),
+        ("POST /build", False),
+        ("GET /images/get?names=a", False),
+        ("POST /v4.0.0/libpod/images/app/push?destination=x", False),
+        ("POST /containers/x/stop", False),
+    ],
+)
+def test_what_has_an_end_of_its_own_is_known_by_its_path(request_line: str, follows: bool) -> None:
+    method, _, target = request_line.partition(" ")
+    assert Call.parse(method, target).follows is follows

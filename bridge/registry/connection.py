@@ -106,13 +106,9 @@ class Connection(Refusing):
 
     def refusal(self, status: HTTPStatus, message: str | None) -> web.Response:
         """Return an error of the specification."""
-        return error_response(RegistryError(_REFUSALS.get(status, Problem.REQUEST_INVALID), message))
-
-
-_REFUSALS = {
-    HTTPStatus.INTERNAL_SERVER_ERROR: Problem.FAILED,
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: Problem.REQUEST_TOO_LARGE,
-}
+        too_large = status is HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        wrong = Problem.REQUEST_TOO_LARGE if too_large else Problem.REQUEST_INVALID
+        return error_response(RegistryError(Problem.FAILED if status >= 500 else wrong, message))
 
 
 class Request(web.BaseRequest):

@@ -27,8 +27,8 @@ class Publisher(Protocol):
     def publishing(self, image: str, reference: Reference | None, *, force: bool = False) -> Steps:
         """Publish an image now, and tell how far it is: steps, and at the end what is shown.
 
-        A step comes every few seconds in any case. Raises ImageUnknownError, and BridgeError with the
-        reason why it is not published.
+        Once the image is found a step comes every few seconds in any case. Raises ImageUnknownError, and
+        BridgeError with the reason why it is not published.
         """
 
 

@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """Does what was asked, by way of the reconciler. A step comes every `tell_every` seconds in any case."""
+    """Does what was asked, by way of the reconciler. A found image is told of every `tell_every` seconds."""
 
     reconciler: Reconciler
     requests: Requests

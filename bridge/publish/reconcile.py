@@ -206,7 +206,7 @@ class Reconciler:
             new_members = changed and target.image.is_list and not self.failures.denies(target)
             if self.failures.waits(target) and not new_members:
                 continue  # a list may fail for a member that has just come
-            known = self._writer.known(target)
+            known = await self.parts.exporter.known(target.image)
             if known is None or self._work.guards(target):
                 queue.append(target)
             else:

@@ -3,7 +3,7 @@
 import fnmatch
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 
 from bridge.errors import InvalidError
 from bridge.oci import Reference
-from bridge.plan import NOT_KEPT, Image, Keep, Target
+from bridge.plan import NOT_KEPT, Image, Keep, Plan, Shown, Target, make_plan
 
 _TEMPLATE_FIELD = re.compile(r"host|path|name|tag|id|label\[.+\]")
 _NAME = re.compile(r"(?P<host>[^/]+)/(?P<path>[^@]+):(?P<tag>[^:/@]+)")
@@ -193,6 +193,10 @@ class Policy:
                 if winner.name != decision.name:
                     conflicts.append(Conflict(reference, winner.name, decision.name))
         return Wanted(targets, tuple(conflicts), tuple(decision for decision, _ in named if decision.refused))
+
+    def plan(self, images: Collection[Image], shown: Shown, now: float) -> Plan:
+        """Decide what makes a tree that shows `shown` show these images. `now` is in seconds since the epoch."""
+        return make_plan(self.wanted(images).targets, shown, images, now)
 
 
 def _left_out(name: str, reason: str, *trace: str) -> Decision:

@@ -150,8 +150,7 @@ class Reconciler:
         """List the store and say what a pass would do. Raises PodmanError where it cannot be listed."""
         async with self._looking:
             images = await self.parts.podman.images()
-        shown = self.parts.tree.shown
-        return make_plan(self.parts.policy.wanted(images).targets, shown, images, time.time())
+        return self.parts.policy.plan(images, self.parts.tree.shown, time.time())
 
     async def publish(self, target: Target) -> bool:
         """Publish what somebody asked for. Return False where that fails, or a gate denies it."""

@@ -1,13 +1,10 @@
 """Building what reconciles: rules, an exporter, a reconciler."""
 
 import socket
-import time
-from collections.abc import Collection
 
 from bridge.conditions import Conditions
 from bridge.config import Config
 from bridge.hooks.calling import Hooks
-from bridge.plan import Image, Plan, Shown, make_plan
 from bridge.podman.client import Podman
 from bridge.podman.save import Commands
 from bridge.policy import Policy
@@ -40,8 +37,3 @@ def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Condition
 def bounds(config: Config) -> Bounds:
     """Return what a reconciler keeps to."""
     return Bounds(config.resync, config.grace, config.max_withdraw)
-
-
-def plan(config: Config, images: Collection[Image], tree: Shown) -> Plan:
-    """Say what a pass would do."""
-    return make_plan(policy(config).wanted(images).targets, tree, images, time.time())

@@ -164,8 +164,14 @@ class Policy:
             reason = f"{error}; a rule with match: {name!r} and as: can map it"
             return Decision(name, (), reason, refused=True, trace=trace)
         how = f", named by label {NAMED}" if by_label else ""
-        trace = (*trace, f"{told}: published as {', '.join(map(str, references))}{how}")
+        trace = (*trace, f"{told}: published as {', '.join(map(str, references))}{how}", *self._doubt(parts["host"]))
         return Decision(name, references, keep=keep, by_label=by_label, trace=trace)
+
+    def _doubt(self, host: str) -> tuple[str, ...]:
+        """Say what to do about a name from a registry that has our port, and may be ours by a name of a name server."""
+        if host.rpartition(":")[2] not in {address.rpartition(":")[2] for address in self.own}:
+            return ()
+        return (f"if {host} is this registry itself, a rule with match: '{host}/*' and skip: true leaves it out",)
 
     def _rule_for(self, name: str, image: Image) -> tuple[int, Rule, tuple[str, ...]]:
         trace: list[str] = []

@@ -1,7 +1,5 @@
 """Building what reconciles: rules, an exporter, a reconciler."""
 
-import socket
-
 from bridge.conditions import Conditions
 from bridge.config import Config
 from bridge.hooks.calling import Hooks
@@ -13,6 +11,7 @@ from bridge.publish.local import Local
 from bridge.publish.parts import Bounds, Parts
 from bridge.publish.reconcile import Reconciler
 from bridge.publish.rest import Rest
+from bridge.service import hosts
 from bridge.service.connecting import exports_over_rest
 from bridge.tree.publisher import Tree
 from bridge.units import Address
@@ -21,8 +20,7 @@ from bridge.units import Address
 def policy(config: Config, address: Address | None = None) -> Policy:
     """Return the policy of the configuration, for a registry that listens on `address`."""
     listen = address or config.registry.listen
-    hosts = (listen.host, "localhost", "127.0.0.1", socket.gethostname())
-    return Policy(config.publish, frozenset(f"{host}:{listen.port}" for host in hosts), config.keep)
+    return Policy(config.publish, frozenset(f"{host}:{listen.port}" for host in hosts.own(listen.host)), config.keep)
 
 
 def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions, rules: Policy) -> Reconciler:

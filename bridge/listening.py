@@ -31,6 +31,26 @@ def unix_socket(path: Path, section: str, group: str | None = None) -> Iterator[
             path.unlink(missing_ok=True)
 
 
+def warn_of_group(listener: socket.socket, section: str, group: str) -> None:
+    """Warn where a socket that systemd made is not of `group`, a name or a number: its unit says whose it is."""
+    with contextlib.suppress(OSError, ValueError):  # a path that has gone, a name that is no path
+        number = Path(os.fsdecode(listener.getsockname())).stat().st_gid
+        if group in (str(number), _name(number)):
+            return
+    log.warning(
+        "not applied, the socket is systemd's, and its unit says whose it is: "
+        "`systemctl edit podbridge-%s.socket`, [Socket], SocketGroup=%s key=%s.group",
+        section, group, section,
+    )  # fmt: skip
+
+
+def _name(group: int) -> str:
+    try:
+        return grp.getgrgid(group).gr_name
+    except KeyError:
+        return ""
+
+
 def _group(name: str, section: str) -> int:
     try:
         return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid

@@ -19,7 +19,7 @@ A configuration that is there is never touched.
   --user        for this user and his own podman: below ~/.local and ~/.config, without root
   --confined    as a user of its own who reaches podman only through its socket; an installation that
                 is confined stays so without it
-  --no-start    enable and start nothing
+  --no-start    enable and start nothing; an upgrade leaves that so
   --uninstall   stop it, and remove what was installed; configuration and published images stay
   --purge       with --uninstall: also configuration, published images, and the user podbridge
   --dry-run     say what would be done, and do nothing
@@ -59,6 +59,8 @@ confined_now=/etc/systemd/system/podbridge.service.d/confined.conf
 units=(podbridge-registry.socket podbridge-control.socket podbridge.service)
 others=(podbridge-api.socket podbridge-sync.path podbridge-sync.timer podbridge-sync.service podbridge-registry.service)
 changed=''
+# There once it was decided what is enabled: by the first installation, or by --no-start. From then on it is the administrator's.
+decided=$home/enabled-once
 
 # step WORDS COMMAND...: say it and do it; with --dry-run only say it.
 step() {
@@ -160,21 +162,25 @@ start_service() {
     fi
     if [[ ! -e $runs ]]; then
         # Without a running systemd this only makes links, for the next boot of this root file system.
-        step "enable ${units[*]} for the next boot" "${systemctl[@]}" enable --quiet "${units[@]}"
+        is_decided || step "enable ${units[*]} for the next boot" "${systemctl[@]}" enable --quiet "${units[@]}"
         say "systemd does not run here: until it does, start it by hand, $program serve"
         return
     fi
     [[ ! $changed ]] || step "have systemd read the units" "${systemctl[@]}" daemon-reload
     [[ ! $confined || $(stat --format=%G /run/podman/podman.sock 2>/dev/null) == podbridge ]] ||
         step "restart podman.socket, now for the group podbridge" systemctl restart podman.socket
-    if any_is_enabled; then
+    if is_decided; then
         # What an administrator has chosen to run stays so, without the service for one.
         [[ ! $changed ]] || step "restart what runs of it" restart_and_wait
+        any_is_enabled || say "nothing of podbridge is enabled, and that stays so until: ${systemctl[*]} enable --now ${units[*]}"
     else
         step "enable and start ${units[*]}, and wait for the first look" start_and_wait
     fi
     [[ ! $user ]] || linger
 }
+
+# Say whether an upgrade finds what is enabled as somebody has left it.
+is_decided() { [[ -e $decided ]] || any_is_enabled; }
 
 any_is_enabled() {
     local unit
@@ -292,8 +298,7 @@ warn_without_subids
 install_program
 install_files
 [[ $user ]] || prepare_system
-if [[ $start ]]; then
-    start_service
-fi
+[[ ! $start ]] || start_service
+[[ $dry ]] || ! have systemctl || touch "$decided"
 remove_older_programs
 summary

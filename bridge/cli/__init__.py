@@ -85,9 +85,16 @@ def main() -> None:
     """Run the command line: an error of podbridge is one line and an exit code, never a traceback."""
     try:
         cli(prog_name="podbridge")
-    except ConfigError as error:
+    except (BridgeError, ExceptionGroup) as raised:
+        error = _unwrapped(raised)
+        if not isinstance(error, BridgeError):
+            raise
         click.echo(f"podbridge: {error}", err=True)
-        sys.exit(EXIT_CONFIG)
-    except BridgeError as error:
-        click.echo(f"podbridge: {error}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_CONFIG if isinstance(error, ConfigError) else 1)
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """Return what was raised: a task group wraps it, each time that it passes one."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

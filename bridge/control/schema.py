@@ -145,11 +145,11 @@ class PlanView(msgspec.Struct, rename="camel"):
 
 
 class EventView(msgspec.Struct, rename="camel", omit_defaults=True):
-    """One change of a reference. `action` is published, withdrawn or failed.
+    """One change of a reference. `action` is published, withdrawn, failed or denied.
 
     `digest` is what it shows now, and of a withdrawal what it showed last; `previous` what it showed
     before, where that was something else. `seconds` and `read` tell what the export took, in seconds and
-    in bytes of layers. `message` says why it failed, `attempts` how often so far.
+    in bytes of layers. `message` says why it failed or was denied, `attempts` how often so far.
     """
 
     id: str

@@ -35,7 +35,6 @@ class Store:
     driver: str
     graph_root: Path
     run_root: Path
-    event_logger: str
 
     @property
     def images_directory(self) -> Path:
@@ -103,12 +102,7 @@ class Podman:
         answer = await self._get("/info")
         try:
             store = answer["store"]
-            return Store(
-                store["graphDriverName"],
-                Path(store["graphRoot"]),
-                Path(store["runRoot"]),
-                answer["host"].get("eventLogger", "unknown"),
-            )
+            return Store(store["graphDriverName"], Path(store["graphRoot"]), Path(store["runRoot"]))
         except (KeyError, TypeError) as error:
             msg = f"podman's /info lacks {error}"
             raise PodmanError(msg) from error

@@ -1,4 +1,4 @@
-"""Accepting connections from a socket that other processes accept from as well."""
+"""Accepting connections from a socket that other processes accept from as well, now or later."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,20 @@ _PAUSE = 1.0
 @contextlib.asynccontextmanager
 async def accepting(
     listener: socket.socket, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
-) -> AsyncIterator[None]:
-    """Accept while the block runs; then what already waits, and no more: the listener is closed."""
-    acceptor = _Acceptor(listener, protocol, tls)
+) -> AsyncIterator["Acceptor"]:
+    """Accept while the block runs; then what already waits, and no more: the listener is closed.
+
+    Who is paused at the end leaves what waits to whoever accepts from the socket next.
+    """
+    acceptor = Acceptor(listener, protocol, tls)
     acceptor.resume()
     try:
-        yield
+        yield acceptor
     finally:
         await acceptor.stop()
 
 
-class _Acceptor:
+class Acceptor:
     """Takes one connection at a time, so that of several processes the one with the least to do takes most.
 
     asyncio's own server takes all that wait, which would be all of a burst.
@@ -44,18 +47,38 @@ class _Acceptor:
         self._protocol = protocol
         self._tls = tls
         self._opening: set[asyncio.Task[None]] = set()
-        self._pause: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._again: asyncio.TimerHandle | None = None
+
+    @property
+    def opening(self) -> int:
+        """How many connections are accepted, and have no protocol yet: their TLS handshake is under way."""
+        return len(self._opening)
 
     def resume(self) -> None:
-        self._pause = None
+        """Accept. Idempotent; of no effect once it has stopped."""
+        if self._listener.fileno() < 0:
+            return
+        self.pause()  # no timer of before is left
+        self._paused = False
         self._listener.setblocking(False)
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
-    async def stop(self) -> None:
-        if self._pause is not None:
-            self._pause.cancel()
+    def pause(self) -> None:
+        """Accept nobody from now on, until `resume`. Idempotent."""
+        if self._listener.fileno() < 0:
+            return
+        self._paused = True
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         self._loop.remove_reader(self._listener.fileno())
-        while self._accept():
+
+    async def stop(self) -> None:
+        """Accept what already waits, unless paused, and close the listener."""
+        takes_the_rest = not self._paused
+        self.pause()
+        while takes_the_rest and self._accept():
             pass
         self._listener.close()
         if self._opening:
@@ -66,10 +89,10 @@ class _Acceptor:
         try:
             connection, _ = self._listener.accept()
         except OSError as error:
-            if error.errno in _FULL and self._pause is None:
+            if error.errno in _FULL and self._again is None:
                 log.error("no room for more connections error=%r", error.strerror)  # noqa: TRY400
                 self._loop.remove_reader(self._listener.fileno())
-                self._pause = self._loop.call_later(_PAUSE, self.resume)
+                self._again = self._loop.call_later(_PAUSE, self.resume)
             return False  # else another process was quicker, or the client has gone already
         connection.setblocking(False)
         task = self._loop.create_task(self._open(connection))

@@ -1,7 +1,7 @@
 """What the parent and its workers tell each other: one JSON value in a line.
 
-The parent writes one `Order` to a worker's standard input and leaves it open: its end is the end of
-the parent. The worker writes messages to its standard output; its standard error is the parent's own.
+The parent writes one `Order` to a worker's standard input, then what it asks for, and leaves it open: its end is the
+end of the parent. The worker writes messages to its standard output; its standard error is the parent's own.
 """
 
 from collections.abc import Callable
@@ -27,6 +27,16 @@ class Order:
     encode_loopback: bool
 
 
+class Pause(msgspec.Struct, frozen=True, tag=True):
+    """Accept nobody until `Resume`, and say who is there, with this number."""
+
+    number: int
+
+
+class Resume(msgspec.Struct, frozen=True, tag=True):
+    """Accept as before."""
+
+
 class Accepting(msgspec.Struct, frozen=True, tag=True):
     """The worker accepts connections."""
 
@@ -47,12 +57,22 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     traffic: Traffic
 
 
-Message = Accepting | Line | Report
+class Paused(msgspec.Struct, frozen=True, tag=True):
+    """The worker accepts nobody since the `Pause` of that number; so many connections were open then."""
+
+    number: int
+    connections: int
+
+
+Request = Pause | Resume
+Message = Accepting | Line | Report | Paused
+
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 _messages: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
-def write(value: Order | Message) -> bytes:
+def write(value: Order | Request | Message) -> bytes:
     """Return the value as one line."""
     return msgspec.json.encode(value, enc_hook=str) + b"\n"
 
@@ -62,8 +82,13 @@ def read(line: bytes) -> Message:
     return _messages.decode(line)
 
 
+def read_request(line: bytes) -> Request:
+    """Read a later line of the parent's; raise msgspec.DecodeError for what is none."""
+    return _requests.decode(line)
+
+
 def read_order(line: bytes) -> Order:
-    """Read the parent's line; raise msgspec.DecodeError for what is none."""
+    """Read the parent's first line; raise msgspec.DecodeError for what is none."""
     return msgspec.json.decode(line, type=Order, dec_hook=_value)
 
 

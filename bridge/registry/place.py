@@ -23,6 +23,9 @@ _SETTLED = 5.0
 _LONGEST_PAUSE = 30.0
 """Seconds between two tries where workers die at once again and again."""
 
+_ANSWER = 1.0
+"""Seconds that a worker gets to say who is there; one that is slower may have clients."""
+
 _PATIENCE = DRAIN + 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -35,6 +38,9 @@ class Place:
         self._process: Process | None = None
         self._running: asyncio.Task[None] | None = None
         self._accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_accepting = False
+        self._asked = 0
+        self._answered: asyncio.Future[int] | None = None
         self._ending = asyncio.Event()
         self._gone = Traffic()
         self._reported = Traffic()
@@ -53,6 +59,30 @@ class Place:
         """Return when the first worker accepts; raise ListenError where it ends before. Called once."""
         self._running = asyncio.create_task(self._run())
         await asyncio.shield(self._accepting)
+
+    async def pause(self) -> bool:
+        """Have the worker accept nobody until `resume`; say whether it has no client.
+
+        One that does not answer may have some.
+        """
+        if not self._is_accepting:
+            return False
+        self._asked += 1
+        self._answered = asyncio.get_running_loop().create_future()
+        self._tell(messages.Pause(self._asked))
+        try:
+            return await asyncio.wait_for(self._answered, _ANSWER) == 0
+        except TimeoutError:
+            return False
+
+    def resume(self) -> None:
+        """Have the worker accept again. Idempotent."""
+        if self._is_accepting:
+            self._tell(messages.Resume())
+
+    def _tell(self, request: messages.Request) -> None:
+        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018
+        self._process.stdin.write(messages.write(request))
 
     async def close(self) -> None:
         """Have the worker end in order, by force where it does not. Idempotent."""
@@ -99,6 +129,7 @@ class Place:
         async for line in process.stdout:
             with contextlib.suppress(msgspec.DecodeError):  # a line that was cut by the end
                 self._hear(messages.read(line))
+        self._is_accepting = False
         code = await process.wait()
         self._process = None
         self._gone, self._reported = self.traffic.ended(), Traffic()
@@ -107,10 +138,14 @@ class Place:
     def _hear(self, message: messages.Message) -> None:
         match message:
             case messages.Accepting():
+                self._is_accepting = True
                 if not self._accepting.done():
                     self._accepting.set_result(None)
             case messages.Line(level, logger, text, words, pairs):
                 logging.getLogger(logger).log(level, text, extra={logs.PARTED: (words, pairs)})
+            case messages.Paused(number, connections):
+                if number == self._asked and self._answered is not None and not self._answered.done():
+                    self._answered.set_result(connections)
             case messages.Report(traffic):
                 self._reported = traffic
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bridge.config import RegistryConfig
 from bridge.errors import ListenError
-from bridge.registry.accepting import accepting
+from bridge.registry.accepting import Acceptor, accepting
 from bridge.registry.access import guarded
 from bridge.registry.app import Registry
 from bridge.registry.connection import MAX_CONNECTIONS, STALLED, Listener
@@ -73,7 +73,7 @@ async def serving(
 @contextlib.asynccontextmanager
 async def opened(
     tree: Path, listener: socket.socket, settings: RegistryConfig, encode_loopback: bool
-) -> AsyncIterator[Listener]:
+) -> AsyncIterator[tuple[Listener, Acceptor]]:
     """Serve `tree` on `listener`, which is closed, while the block runs; then in order to the end.
 
     Access and TLS are those of `settings`. Other processes may accept from the same socket. Raises
@@ -85,8 +85,8 @@ async def opened(
         # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
         server = Listener(handle, _most_connections(), access_log=settings.access_log)
-        async with accepting(listener, server, tls):
-            yield server
+        async with accepting(listener, server, tls) as acceptor:
+            yield server, acceptor
         await server.drain(DRAIN)
 
 

@@ -1,18 +1,21 @@
 """One of the processes that answer pulls: `python -m bridge.registry.worker`, started by `workers.py` only.
 
-It is told on standard input what to serve. SIGTERM ends it in order; the end of standard input, which
-is the end of the parent, ends it at once.
+It is told on standard input what to serve, and when to pause. SIGTERM ends it in order; the end of
+standard input, which is the end of the parent, ends it at once.
 """
 
 import asyncio
+import functools
 import logging
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 from bridge import logs
 from bridge.registry import messages
+from bridge.registry.accepting import Acceptor
 from bridge.registry.connection import Listener
 from bridge.registry.server import opened
 
@@ -24,7 +27,16 @@ _UNREAD = 1024 * 1024
 
 
 class _Tether(asyncio.Protocol):
-    """Standard input: when it ends the parent is gone."""
+    """Standard input: what the parent asks for; when it ends the parent is gone."""
+
+    def __init__(self, obey: Callable[[messages.Request], None]) -> None:
+        self._obey = obey
+        self._unread = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            self._obey(messages.read_request(line))
 
     def connection_lost(self, _: Exception | None) -> None:
         os._exit(1)
@@ -67,19 +79,30 @@ class _Reports:
         self._parent.tell(messages.Report(self._server.traffic))
 
 
+def _obey(acceptor: Acceptor, server: Listener, parent: _Parent, request: messages.Request) -> None:
+    match request:
+        case messages.Pause(number):
+            acceptor.pause()
+            parent.tell(messages.Paused(number, acceptor.opening + server.meter.connections))
+        case messages.Resume():
+            acceptor.resume()
+
+
 async def _work(order: messages.Order) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    await loop.connect_read_pipe(_Tether, sys.stdin)
     pipe, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, sys.stdout)
     parent = _Parent(pipe)
     parent.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[parent])
-    async with opened(
-        order.tree, socket.socket(fileno=order.listener), order.registry, order.encode_loopback
-    ) as server:
+    async with opened(order.tree, socket.socket(fileno=order.listener), order.registry, order.encode_loopback) as (
+        server,
+        acceptor,
+    ):
         reports = _Reports(server, parent)
+        obey = functools.partial(_obey, acceptor, server, parent)
+        await loop.connect_read_pipe(lambda: _Tether(obey), sys.stdin)
         parent.tell(messages.Accepting())
         await stop.wait()
     reports.tell()

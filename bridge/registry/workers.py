@@ -26,6 +26,7 @@ class Workers:
         self._listener = listener
         self._gone = Traffic()
         self._places: list[Place] = []
+        self._retired = False
         self._changing = asyncio.Lock()
 
     @property
@@ -51,6 +52,8 @@ class Workers:
         """
         check(config)
         async with self._changing:
+            if self._retired:
+                return  # it ends, and whoever comes next has the new settings
             old = self._places
             new = [Place(self._order(config)) for _ in range(config.registry.workers)]
             self._places = [*old, *new]
@@ -60,6 +63,18 @@ class Workers:
                 await self._close(new)
                 raise
             await self._close(old)
+
+    async def retire(self) -> bool:
+        """Have all workers accept nobody any more, if no client is there; else go on as before, and return False.
+
+        No request is lost: what is asked from then on waits at the socket for whoever accepts from it next.
+        """
+        async with self._changing:
+            self._retired = all(await asyncio.gather(*(place.pause() for place in self._places)))
+            if not self._retired:
+                for place in self._places:
+                    place.resume()
+            return self._retired
 
     async def stop(self) -> None:
         """Have all workers answer what they were asked, and end."""

@@ -5,9 +5,8 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 
-from bridge.config import ApiConfig, AuthConfig, Config, Profile
+from bridge.config import AuthConfig, Config, Profile
 from bridge.errors import ControlError
-from bridge.listening import unix_socket
 from bridge.registry.errors import RegistryError
 from bridge.registry.htpasswd import Htpasswd
 from bridge.registry.passwords import Passwords, checking
@@ -17,11 +16,6 @@ from bridge.service.steering import Steering
 from bridge.tree.reader import TreeReader
 
 log = logging.getLogger(__name__)
-
-
-def listening(settings: ApiConfig) -> contextlib.AbstractContextManager[socket.socket]:
-    """Have the api socket while the block runs. Raises ListenError and ConfigError."""
-    return unix_socket(settings.socket, "api", settings.group)
 
 
 @contextlib.asynccontextmanager

@@ -5,19 +5,13 @@ import socket
 from collections.abc import AsyncIterator
 
 from bridge.changes import Change
-from bridge.config import Config, ControlConfig
+from bridge.config import Config
 from bridge.control import server as control
 from bridge.control.api import Sources
 from bridge.control.feed import Feed
-from bridge.listening import unix_socket
 from bridge.service import views
 from bridge.service.metrics import Metrics
 from bridge.service.steering import Steering
-
-
-def listening(settings: ControlConfig) -> contextlib.AbstractContextManager[socket.socket]:
-    """Have the control socket while the block runs. Raises ListenError and ConfigError."""
-    return unix_socket(settings.socket, "control", settings.group)
 
 
 @contextlib.asynccontextmanager

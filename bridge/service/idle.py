@@ -16,7 +16,8 @@ _EVERY = 1.0
 async def until_idle(settings: Settings, pulls: Workers) -> None:
     """Return when no request was under way for `registry.idle_exit`; without that setting, never.
 
-    A request that comes at that very moment is answered: it is drained, or waits for the next start.
+    Nothing is cut: while anybody is connected it does not return, and when it does the workers accept nobody
+    any more. A request that comes at that very moment waits at systemd's socket for the next start.
     """
     busy = time.monotonic()
     requests = 0
@@ -26,6 +27,8 @@ async def until_idle(settings: Settings, pulls: Workers) -> None:
         seen = sum(traffic.requests.values())
         if traffic.under_way or seen != requests:
             busy, requests = time.monotonic(), seen
-        elif limit is not None and time.monotonic() - busy >= limit:
+            continue
+        is_over = limit is not None and time.monotonic() - busy >= limit
+        if is_over and not traffic.connections and await pulls.retire():
             log.info("nobody asks, ending until the next request idle_seconds=%d", limit)
             return

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Conditions, Kind
-from bridge.config import Config
+from bridge.config import ApiConfig, Config, ControlConfig
 from bridge.errors import PodmanError
+from bridge.listening import unix_socket, warn_of_group
 from bridge.podman import doorbell, events
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
@@ -43,8 +44,8 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
         conditions.confirm(Kind.TREE_WRITABLE)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            control_socket = stack.enter_context(sockets.take("control") or commands.listening(config.control))
-            api_socket = stack.enter_context(_api_socket(config, sockets))
+            control_socket = stack.enter_context(_unix_socket(sockets, "control", config.control))
+            api_socket = stack.enter_context(_unix_socket(sockets, "api", config.api)) if config.api else None
             pulls = await enter(_pulls(settings, sockets))
             facts = Facts(pulls.address, config.registry.scheme)
             podman = await enter(connecting.connected(config))
@@ -60,10 +61,16 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
             yield steering
 
 
-def _api_socket(config: Config, sockets: Sockets) -> contextlib.AbstractContextManager[socket.socket | None]:
-    if config.api is None:
-        return contextlib.nullcontext()
-    return sockets.take("api") or api.listening(config.api)
+def _unix_socket(
+    sockets: Sockets, section: str, settings: ControlConfig | ApiConfig
+) -> contextlib.AbstractContextManager[socket.socket]:
+    """Adopt systemd's socket for a section of the configuration, or have one of its own. As `unix_socket` raises."""
+    passed = sockets.take(section)
+    if passed is None:
+        return unix_socket(settings.socket, section, settings.group)
+    if settings.group is not None:
+        warn_of_group(passed, section, settings.group)
+    return passed
 
 
 @contextlib.asynccontextmanager

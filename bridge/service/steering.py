@@ -104,11 +104,6 @@ class Steering:
         """Show one reference; raise NotPublishedError where nothing is known of it."""
         return self.inventory.one(reference)
 
-    async def publish(self, image: str, reference: Reference | None) -> list[PublicationView]:
-        """Publish an image now, and wait for it. Raises what `publishing` raises."""
-        shown = [step async for step in self.publishing(image, reference) if isinstance(step, Shown)]
-        return [self.publication(step.reference) for step in shown]
-
     def publishing(
         self, image: str, reference: Reference | None, *, force: bool = False
     ) -> AsyncGenerator[Step | Shown]:

@@ -143,6 +143,15 @@ def test_a_port_that_is_taken_is_refused_in_one_line(own: Service) -> None:
             assert done.stderr.count("\n") == 1
 
 
+def test_what_fails_when_half_of_the_service_runs_is_told_in_one_line_too(own: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        own.configure({"metrics": {"listen": f"127.0.0.1:{port}"}})
+        done = own.ask("serve")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert f"podbridge: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+
+
 def test_a_socket_that_a_killed_service_left_is_taken_over(own: Service) -> None:
     own.start().end(signal.SIGKILL)
     assert own.socket.exists()

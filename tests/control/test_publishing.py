@@ -6,15 +6,23 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from bridge.control.schema import PublicationView
 from bridge.errors import ControlError, ImageUnknownError, UnreachableError
 from bridge.oci import Digest, Reference
 from bridge.progress import Shown, Step, failure, records
+from bridge.service.steering import Steering
 from tests.double.gates import eventually
 from tests.faults.world import World
 
 BY_HAND = {"publish": [{"match": "localhost/hand/*", "skip": True}]}
 """Images that no rule publishes."""
 REFERENCE = Reference.parse("by/hand:1")
+
+
+async def published(service: Steering, image: str, reference: Reference | None) -> list[PublicationView]:
+    """Publish an image, wait for it, and return what it shows."""
+    steps = [step async for step in service.publishing(image, reference)]
+    return [service.publication(step.reference) for step in steps if isinstance(step, Shown)]
 
 
 async def test_an_export_is_told_step_by_step_and_ends_with_what_is_shown(world: World) -> None:
@@ -80,7 +88,7 @@ async def test_two_who_ask_for_the_same_wait_for_one_export(world: World) -> Non
     async with world.podman(), world.service() as service:
         world.double.build("localhost/hand/app:1")
         world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(held.path))
-        both = [asyncio.create_task(service.publish("hand/app:1", REFERENCE)) for _ in range(2)]
+        both = [asyncio.create_task(published(service, "hand/app:1", REFERENCE)) for _ in range(2)]
         await held.reached()
         await eventually(lambda: len(service.requests.waiting) == 1)
         held.open()
@@ -95,10 +103,10 @@ async def test_a_failure_is_raised_with_podmans_words_and_stays_to_be_seen(world
         made = world.double.build("localhost/hand/app:1")
         world.double.faults.add("save", "fail", words="layer not known")
         with pytest.raises(ControlError, match=r"by/hand:1 is not published: .*layer not known"):
-            await service.publish("hand/app:1", REFERENCE)
+            await published(service, "hand/app:1", REFERENCE)
         await service.resync(prune=False)
         assert [failed.target.reference for failed in service.requests.failures] == [REFERENCE]
-        await service.publish("hand/app:1", REFERENCE)
+        await published(service, "hand/app:1", REFERENCE)
         assert service.requests.failures == ()
         assert world.shown() == {"by/hand:1": made.id}
 
@@ -111,7 +119,7 @@ async def test_a_reference_of_the_rules_is_taken_over_only_by_force(world: World
         await world.shows({"app:1": ruled.id})
         app = Reference.parse("app:1")
         with pytest.raises(ControlError, match="the rules give app:1 to localhost/app:1, another image"):
-            await service.publish("hand/app:1", app)
+            await published(service, "hand/app:1", app)
         assert world.shown() == {"app:1": ruled.id}
         assert [step async for step in service.publishing("hand/app:1", app, force=True)]
         await service.resync(prune=False)
@@ -121,7 +129,7 @@ async def test_a_reference_of_the_rules_is_taken_over_only_by_force(world: World
 async def test_what_the_rules_say_too_follows_the_rules_afterwards(world: World) -> None:
     async with world.podman(), world.service() as service:
         world.double.build("localhost/app:1")
-        (view,) = await service.publish("app:1", Reference.parse("app:1"))
+        (view,) = await published(service, "app:1", Reference.parse("app:1"))
         assert not view.requested
         newer = world.double.build("localhost/app:1", "newer")
         await world.shows({"app:1": newer.id})
@@ -130,10 +138,10 @@ async def test_what_the_rules_say_too_follows_the_rules_afterwards(world: World)
 async def test_an_unknown_image_and_a_podman_that_is_away_are_told_apart(world: World) -> None:
     async with world.service(ready=0) as service:
         with pytest.raises(UnreachableError):
-            await service.publish("app:1", None)
+            await published(service, "app:1", None)
         async with world.podman():
             with pytest.raises(ImageUnknownError, match="'app:1' is not in podman's store"):
-                await service.publish("app:1", None)
+                await published(service, "app:1", None)
 
 
 def test_a_stream_is_the_one_of_libpods_push() -> None:

@@ -3,6 +3,7 @@
 import grp
 import logging
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -47,3 +48,18 @@ def test_a_group_that_does_not_exist_is_named(tmp_path: Path) -> None:
         listening.unix_socket(tmp_path / "c.sock", "control", "nobody-has-this"),
     ):
         pass
+
+
+def test_a_group_for_a_socket_of_systemds_is_warned_of_with_the_units_setting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket(socket.AF_UNIX) as passed:
+        passed.bind(str(tmp_path / "c.sock"))
+        own = (tmp_path / "c.sock").stat().st_gid
+        listening.warn_of_group(passed, "control", str(own))
+        listening.warn_of_group(passed, "control", grp.getgrgid(own).gr_name)
+        assert caplog.records == []
+        listening.warn_of_group(passed, "control", OTHER.gr_name)
+        (record,) = caplog.records
+        told = f"`systemctl edit podbridge-control.socket`, [Socket], SocketGroup={OTHER.gr_name} key=control.group"
+        assert record.getMessage().endswith(told)

@@ -1,6 +1,7 @@
 """A machine over Debian 13's files, which debootstrap brings to the directory in PODBRIDGE_DEBIAN13 once."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,12 @@ collect_ignore_glob = [] if _ROOT else ["test_*.py"]
 @pytest.fixture(scope="session")
 def files() -> Path:
     """Debian 13's files: half a gigabyte, which takes a minute and is done once."""
-    root = Path(_ROOT)
-    if not (root / "usr/bin/podman").exists():
-        command = "debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", "trixie", root, _MIRROR
+    root, new = Path(_ROOT), Path(f"{_ROOT}.new")
+    if not root.exists():
+        shutil.rmtree(new, ignore_errors=True)  # one that was cut short
+        command = "debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", "trixie", new, _MIRROR
         subprocess.run(command, check=True, timeout=900)
+        new.rename(root)
     return root
 
 

@@ -1,7 +1,11 @@
 """The same service, another podman and another systemd."""
 
+import pytest
+
 from tests.end_to_end.programs import eventually
 from tests.systemd.box import SERVICE, Box
+
+pytestmark = pytest.mark.timeout(900)  # the first one waits for debootstrap
 
 _CLIENT = "podman", "--root=/tmp/other/r", "--runroot=/tmp/other/rr"
 

@@ -63,7 +63,7 @@ class Service:
     async def _info(self, _: web.Request) -> web.Response:
         graph = str(self._double.root / "graph")
         store = {"graphDriverName": "overlay", "graphRoot": graph, "runRoot": str(self._double.root / "run")}
-        return _json({"host": {"eventLogger": "file"}, "store": store, "version": {"Version": VERSION}})
+        return _json({"store": store, "version": {"Version": VERSION}})
 
     async def _listing(self, request: web.Request) -> web.StreamResponse:
         """Answer what is in the store when the request comes, whatever happens until it is answered."""

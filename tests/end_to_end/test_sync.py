@@ -53,6 +53,13 @@ def test_one_pass_publishes_and_withdraws_everything(own: Service) -> None:
     assert processes_on(own.store.directory) == []
 
 
+def test_where_podman_is_away_it_fails_and_says_so_in_one_line(own: Service) -> None:
+    done = own.ask("sync", "--podman-socket", f"unix://{own.directory}/away.sock")
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False), done.stderr
+    told = f"podbridge: podman does not answer on {own.directory}/away.sock: No such file or directory"
+    assert done.stderr.splitlines()[-1] == told
+
+
 def test_it_is_refused_beside_a_service_on_the_same_tree(own: Service) -> None:
     own.start()
     done = own.ask("sync")

@@ -15,6 +15,12 @@ pytestmark = pytest.mark.timeout(1200)
 _MIRROR = "http://deb.debian.org/debian"
 _ENVIRONMENT = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "DEBIAN_FRONTEND=noninteractive"
 _UNITS = "podbridge-registry.socket", "podbridge-control.socket", "podbridge.service"
+_REGISTRY = "http://127.0.0.1:5000/v2/"
+_REFUSED = 7
+"""curl's exit code where nobody listens."""
+_PACKAGE = "/root/podbridge.deb"
+_OURS = "-xdev", "-name", "*podbridge*", "-not", "-name", "*.deb"
+"""What `find` finds of it, but for the package."""
 
 
 class Debian:
@@ -34,10 +40,18 @@ class Debian:
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def is_enabled(self, unit: str) -> str:
+        """Say what systemctl says."""
+        return self.ask("systemctl", "is-enabled", unit).stdout.strip()
+
     def left(self) -> list[str]:
         """Return what has podbridge's name, and is not the package that was put here."""
-        words = "-xdev", "-name", "*podbridge*", "-not", "-name", "*.deb"
-        return self.run("find", "/", *words).splitlines()
+        return self.run("find", "/", *_OURS).splitlines()
+
+    def unmount(self) -> None:
+        """Unmount what programs in it needed."""
+        for mount in mounts_below(self.root):
+            run("umount", mount)
 
 
 @pytest.fixture(scope="session")
@@ -59,29 +73,31 @@ def debian(clean: Path, package: Path) -> Iterator[Debian]:
         policy.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
         policy.chmod(0o755)
         run("mount", "-t", "proc", "proc", root / "proc")
+        run("mount", "-t", "sysfs", "-o", "ro", "sysfs", root / "sys")  # podman's service looks for control groups
         system = Debian(root)
         system.run("apt-get", "update", "-qq")
         try:
             yield system
         finally:
-            for mount in mounts_below(directory):
-                run("umount", mount)
+            system.unmount()
 
 
 def test_it_installs_upgrades_over_itself_and_leaves_nothing_when_purged(debian: Debian) -> None:
-    install = "apt-get", "install", "--yes", "--no-install-recommends", "--reinstall", "/root/podbridge.deb"
+    install = "apt-get", "install", "--yes", "--no-install-recommends", "--reinstall", _PACKAGE
     debian.run(*install)
     assert debian.run("podbridge", "--version").startswith("podbridge ")
     assert "no podbridge service answers" in debian.ask("podbridge", "status").stderr
     assert debian.run("getent", "passwd", "podbridge") != ""
-    for unit in _UNITS:
-        assert debian.run("systemctl", "is-enabled", unit).strip() == "enabled"
+    assert [debian.is_enabled(unit) for unit in _UNITS] == ["enabled"] * 3
 
     (debian.root / "etc/podbridge/podbridge.yaml").write_text("resync: 7m\n", encoding="utf-8")
-    debian.run("systemctl", "disable", "podbridge.service")
+    debian.run("systemctl", "disable", "podbridge-control.socket")
     debian.run(*install)
     assert "7m" in debian.run("podbridge", "config", "show"), "what an administrator wrote stays"
-    assert debian.ask("systemctl", "is-enabled", "podbridge.service").stdout.strip() == "disabled"
+    assert [debian.is_enabled(unit) for unit in _UNITS] == ["enabled", "disabled", "enabled"]
+    debian.run("systemctl", "disable", *_UNITS)
+    debian.run(*install)
+    assert [debian.is_enabled(unit) for unit in _UNITS] == ["disabled"] * 3
 
     debian.run("podbridge", "sync", "--tree", "/var/lib/podbridge")
     debian.run("apt-get", "remove", "--yes", "podbridge")
@@ -90,23 +106,34 @@ def test_it_installs_upgrades_over_itself_and_leaves_nothing_when_purged(debian:
     assert not [path for path in debian.left() if path.startswith(("/usr", "/opt"))]
 
     debian.run(*install)
-    assert debian.ask("systemctl", "is-enabled", "podbridge-registry.socket").stdout.strip() == "enabled"
-    assert debian.ask("systemctl", "is-enabled", "podbridge-api.socket").stdout.strip() == "disabled", "not masked"
+    assert debian.is_enabled("podbridge-api.socket") == "disabled", "not masked"
     debian.run("apt-get", "purge", "--yes", "podbridge")
     assert debian.left() == []
     assert debian.run("dpkg", "--audit") == ""
 
 
-def test_on_a_debian_that_boots_its_socket_answers_and_what_is_built_is_served(debian: Debian) -> None:
+def test_on_a_debian_that_boots_it_is_started_upgraded_while_it_runs_and_taken_away(debian: Debian) -> None:
     packages = "dbus", "buildah", "iproute2", "procps", "curl"
-    debian.run("apt-get", "install", "--yes", "--no-install-recommends", "/root/podbridge.deb", *packages)
-    run("umount", debian.root / "proc")
+    debian.run("apt-get", "install", "--yes", "--no-install-recommends", _PACKAGE, *packages)
+    debian.run("rm", "/usr/sbin/policy-rc.d")
+    debian.unmount()
     with bare(debian.root, {}) as box:
-        box.run("systemctl", "start", *_UNITS[:2])
-        assert box.run("curl", "--fail", "--silent", "--include", "http://127.0.0.1:5000/v2/").startswith(
-            "HTTP/1.1 200"
-        )
         assert "Debian GNU/Linux 12" in box.run("cat", "/etc/os-release")
-        digest = box.build("localhost/hello")
+        box.run("dpkg", "--purge", "podbridge")
+        box.run("dpkg", "--install", _PACKAGE)
+        assert box.run("curl", "--fail", "--silent", "--include", _REGISTRY).startswith("HTTP/1.1 200")
+        digest = box.build("localhost/hello:1")
         eventually(lambda: digest in box.ask("podbridge", "list").stdout, 30)
         assert ": in order, pid " in box.run("podbridge", "status")
+
+        before = box.unit("MainPID")
+        box.run("systemctl", "disable", "--now", "podbridge-control.socket")
+        box.run("dpkg", "--install", _PACKAGE)
+        assert box.unit("MainPID") not in ("0", before)
+        assert box.unit("ActiveState", "podbridge-control.socket") == "inactive"
+        assert box.shows("hello", digest)
+
+        box.run("dpkg", "--remove", "podbridge")
+        assert box.ask("curl", "--fail", "--silent", _REGISTRY).returncode == _REFUSED
+        box.run("dpkg", "--purge", "podbridge")
+        assert box.run("find", "/", "/run", *_OURS) == ""

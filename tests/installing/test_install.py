@@ -13,6 +13,7 @@ pytestmark = pytest.mark.timeout(400)
 INSTALL = "/checkout/contrib/install.sh"
 FILE = "/etc/podbridge/podbridge.yaml"
 AS_ANN = "systemd-run", "--user", "--machine=ann@.host", "--quiet", "--wait", "--pipe", "--collect"
+UNITS = *SOCKETS, "podbridge.service"
 PLACES = "/etc", "/usr", "/opt", "/var/lib", "/run/podbridge", "/home"
 
 
@@ -21,6 +22,20 @@ def install(box: Box, *words: str) -> str:
     done = box.ask(INSTALL, *words, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr + box.journal()
     return done.stderr + done.stdout
+
+
+def upgrade(box: Box) -> str:
+    """Install version 9.9.9, and return what the script printed."""
+    box.run("mkdir", "/newer")
+    for name in ("contrib", "bridge", "pyproject.toml", "README.md", "LICENSE"):
+        box.run("cp", "--recursive", f"/checkout/{name}", "/newer/")
+    box.run("sed", "--in-place", "s/^__version__ = .*/__version__ = '9.9.9'/", "/newer/bridge/__init__.py")
+    return box.run("/newer/contrib/install.sh", timeout=200)
+
+
+def enabled(box: Box) -> list[str]:
+    """Return which units are enabled."""
+    return [unit for unit in UNITS if box.ask("systemctl", "is-enabled", unit).stdout.strip() == "enabled"]
 
 
 def files(box: Box) -> set[str]:
@@ -51,8 +66,7 @@ def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
     digest = box.build("localhost/hello")
     eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1, 20)
     assert box.run("man", "--pager=cat", "podbridge").startswith("PODBRIDGE(1)")
-    for unit in ("podbridge-registry.socket", "podbridge-control.socket", "podbridge.service"):
-        assert box.run("systemctl", "is-enabled", unit) == "enabled"
+    assert enabled(box) == list(UNITS)
 
     first = status(box)["pid"]
     box.write(FILE, "resync: 7m\n")
@@ -60,11 +74,7 @@ def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
     assert [line for line in again.splitlines() if line.startswith("install.sh: ")] == [], "there is nothing to do"
     assert status(box)["pid"] == first
 
-    box.run("mkdir", "/newer")
-    for name in ("contrib", "bridge", "pyproject.toml", "README.md", "LICENSE"):
-        box.run("cp", "--recursive", f"/checkout/{name}", "/newer/")
-    box.run("sed", "--in-place", "s/^__version__ = .*/__version__ = '9.9.9'/", "/newer/bridge/__init__.py")
-    upgraded = box.run("/newer/contrib/install.sh", timeout=200)
+    upgraded = upgrade(box)
     assert "podbridge 9.9.9: in order" in upgraded
     assert box.run("cat", FILE) == "resync: 7m", "the configuration is the administrator's"
     assert len(box.run("find", "/opt/podbridge", "-maxdepth", "1", "-name", "venv-*").splitlines()) == 1
@@ -74,7 +84,7 @@ def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
     box.run("systemctl", "enable", "--now", *SOCKETS)  # the service's Also= has disabled them with it
     install(box)
     assert box.run("podbridge", "--version") != "podbridge 9.9.9", "that is the older one again"
-    assert box.ask("systemctl", "is-enabled", "podbridge.service").stdout.strip() == "disabled"
+    assert enabled(box) == list(SOCKETS)
 
     install(box, "--uninstall")
     assert box.ask("systemctl", "is-active", "podbridge-registry.socket").returncode != 0
@@ -86,6 +96,30 @@ def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
     install(box, "--uninstall", "--purge")
     assert {path for path in files(box) - before if "podbridge" in path} == set()
     assert "nothing of podbridge is installed here" in install(box, "--uninstall", "--purge")
+
+
+def test_an_upgrade_leaves_disabled_what_was_disabled_and_restarts_what_runs(box: Box) -> None:
+    install(box)
+    box.run("systemctl", "disable", *UNITS)
+    first = status(box)["pid"]
+    upgrade(box)
+    assert enabled(box) == []
+    assert status(box)["version"] == "9.9.9"
+    assert status(box)["pid"] != first, "what runs is restarted"
+
+    box.run("systemctl", "stop", *UNITS)
+    assert "nothing of podbridge is enabled, and that stays so until: systemctl enable --now" in install(box)
+    assert [box.unit("ActiveState", unit) for unit in UNITS] == ["inactive"] * 3
+    install(box, "--uninstall", "--purge")
+    install(box)
+    assert enabled(box) == list(UNITS), "that was a first installation again"
+
+
+def test_what_was_installed_without_a_start_is_left_so(box: Box) -> None:
+    install(box, "--no-start")
+    upgrade(box)
+    assert enabled(box) == []
+    assert box.unit("ActiveState") == "inactive"
 
 
 def test_confined_it_runs_as_a_user_of_its_own_and_stays_so(box: Box) -> None:
@@ -115,6 +149,10 @@ def test_a_user_installs_for_himself_alone_without_root(box: Box) -> None:
     assert "/home/ann/.local/share/podbridge/podbridge.json" in written
     again = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
     assert (again.returncode, "write" in again.stderr) == (0, False)
+    control = "systemctl", "--user", "--machine=ann@.host"
+    box.run(*control, "disable", "--now", *UNITS)
+    assert "that stays so until: systemctl --user enable" in box.ask(*AS_ANN, INSTALL, "--user", timeout=200).stderr
+    assert box.ask(*control, "is-enabled", *UNITS).stdout.split() == ["disabled"] * 3
     box.run(*AS_ANN, INSTALL, "--user", "--uninstall", "--purge")
     assert {path for path in files(box) - before if "podbridge" in path} == set()
 

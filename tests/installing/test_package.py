@@ -40,6 +40,7 @@ def test_everything_in_it_is_roots_and_in_its_place(package: Path) -> None:
         "/usr/lib/systemd/system/podbridge-registry.socket", "/usr/lib/sysusers.d/podbridge.conf",
         "/usr/lib/tmpfiles.d/podbridge.conf", "/etc/podbridge/podbridge.yaml", "/usr/share/man/man1/podbridge.1.gz",
         "/usr/share/bash-completion/completions/podbridge", "/usr/share/doc/podbridge/copyright",
+        "/usr/lib/podbridge/hooks/10-require-label",
     } <= names  # fmt: skip
     assert not [name for name in names if name.endswith(".pyc") or "/pip/" in name]
     writable = [line for line in listed if line[0] != "l" and "w" in (line[5], line[8])]

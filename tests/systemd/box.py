@@ -82,9 +82,9 @@ class Box:
         """Return what a unit has logged."""
         return self.ask("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout
 
-    def build(self, name: str, options: Sequence[str] = ()) -> str:
-        """Build an image of one small layer in root's store; return its digest."""
-        self.write("/build/file", name)
+    def build(self, name: str, options: Sequence[str] = (), content: str = "") -> str:
+        """Build an image of one layer, with a small file or one of that content, in root's store; return its digest."""
+        self.write("/build/file", content or name)
         self.write("/build/Containerfile", "FROM scratch\nCOPY file /file\n")
         self.run("podman", "build", "--quiet", "--isolation=chroot", *options, "--tag", name, "/build")
         return self.run("podman", "image", "inspect", "--format", "{{.Digest}}", name)
@@ -99,9 +99,9 @@ class Box:
         kind = self.get(f"/v2/{repository}/manifests/1").headers.get("content-type", "")
         return "index" in kind or "manifest.list" in kind
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Ask the registry, as a client on the machine."""
-        return self.visitors.get(path)
+        return self.visitors.get(path, headers=headers)
 
     def shows(self, repository: str, digest: str) -> bool:
         """Say whether `repository:1` is served with that digest."""

@@ -1,7 +1,11 @@
 """The confined form: a user of its own, who has podman's socket and nothing else of podman."""
 
+import gzip
+import json
+
 import pytest
 
+from bridge.oci import Digest
 from tests.end_to_end.programs import eventually
 from tests.systemd.box import SERVICE, Box
 from tests.systemd.conftest import SOCKETS, SYSTEM
@@ -36,6 +40,20 @@ def test_a_user_who_is_not_root_publishes_what_root_builds(confined: Box) -> Non
 def test_images_in_docker_format_come_out_of_its_sandbox(confined: Box) -> None:
     digest = confined.build("localhost/docker:1", ("--format=docker",))
     eventually(lambda: confined.shows("docker", digest), 10)
+
+
+def test_its_layers_are_compressed_for_the_wire(confined: Box) -> None:
+    confined.write("/etc/podbridge/podbridge.yaml", "encodings: {loopback: true}\n")
+    confined.run("systemctl", "restart", SERVICE)
+    digest = confined.build("localhost/app:1", content="a layer that shrinks " * 10_000)
+    eventually(lambda: confined.shows("app", digest), 10)
+    (layer,) = json.loads(confined.get("/v2/app/manifests/1").body)["layers"]
+    encoded = f"/var/lib/podbridge/encoded/gzip/{Digest.parse(layer['digest']).hex}"
+    eventually(lambda: confined.ask("test", "-s", encoded).returncode == 0, 60)  # made at idle priority
+    assert confined.run("stat", "--format=%U", encoded) == "podbridge"
+    answer = confined.get(f"/v2/app/blobs/{layer['digest']}", {"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert str(Digest.of(gzip.decompress(answer.body))) == layer["digest"]
 
 
 def test_a_service_can_be_switched_to_it_and_back_and_keeps_its_tree(serving: Box) -> None:

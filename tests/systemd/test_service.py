@@ -4,9 +4,10 @@ import json
 
 from tests.end_to_end.programs import eventually
 from tests.systemd.box import SERVICE, Box
-from tests.systemd.conftest import SOCKETS
+from tests.systemd.conftest import SOCKETS, SYSTEM
 from tests.systemd.visitors import outcome
 
+_API = "/run/podbridge/api.sock"
 _PULL = "podman", "--root=/tmp/other/r", "--runroot=/tmp/other/rr"
 """A podman with a store of its own: a client."""
 
@@ -21,6 +22,41 @@ def test_the_first_request_starts_the_service_and_is_answered(box: Box) -> None:
 def test_the_first_question_of_a_verb_starts_the_service_and_is_answered(box: Box) -> None:
     box.run("systemctl", "start", *SOCKETS)
     assert json.loads(box.run("podbridge", "status", "--json"))["registry"] == "127.0.0.1:5000"
+
+
+def test_the_first_call_of_the_api_starts_the_service_and_is_answered(box: Box) -> None:
+    name = "podbridge-api.socket"
+    box.install({name: f"{SYSTEM}/{name}"})
+    box.write("/etc/podbridge/podbridge.yaml", "api: {profile: read}\n")
+    box.build("localhost/app:1")
+    box.run("systemctl", "start", name)
+    assert box.run("stat", "--format=%a %G", _API) == "660 podbridge"
+    assert box.unit("ActiveState") == "inactive"
+    assert "localhost/app" in box.run("podman", "--url", f"unix://{_API}", "images")
+    eventually(lambda: box.unit("ActiveState") == "active", 20)
+    assert json.loads(box.run("podbridge", "status", "--json"))["sockets"]["api"] == _API
+    assert box.run("systemctl", "is-active", name) == "active", "it is the unit's own socket that answers"
+
+
+def test_an_api_socket_that_the_configuration_does_not_serve_is_named(box: Box) -> None:
+    name = "podbridge-api.socket"
+    box.install({name: f"{SYSTEM}/{name}"})
+    box.run("systemctl", "start", name)
+    box.ask("systemctl", "start", "--no-block", SERVICE)
+    eventually(lambda: "systemd passed a socket that nobody serves here: api; " in box.journal(), 20)
+
+
+def test_whose_a_socket_is_its_unit_says_whatever_the_configuration_says(box: Box) -> None:
+    box.write("/etc/podbridge/podbridge.yaml", "control: {group: adm}\n")
+    box.run("systemctl", "start", *SOCKETS, SERVICE)
+    assert box.run("stat", "--format=%G", "/run/podbridge/control.sock") == "podbridge"
+    assert box.journal().count("SocketGroup=adm") == 1
+
+    box.drop_in("podbridge-control.socket", "[Socket]\nSocketGroup=adm\n")
+    box.run("systemctl", "stop", SERVICE)
+    box.run("systemctl", "restart", *SOCKETS, SERVICE)
+    assert box.run("stat", "--format=%G", "/run/podbridge/control.sock") == "adm"
+    assert box.journal().count("SocketGroup=adm") == 1, "it is as it was asked for"
 
 
 def test_it_serves_on_the_address_of_its_socket_unit_whatever_its_configuration_says(box: Box) -> None:

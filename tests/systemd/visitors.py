@@ -3,6 +3,7 @@
 import ctypes
 import http.client
 import os
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +27,15 @@ class Visitors:
     def __init__(self, pid: int) -> None:
         self._pool = ThreadPoolExecutor(4, initializer=_enter, initargs=(pid,))
 
-    def get(self, path: str, address: str = "127.0.0.1:5000") -> Answer:
+    def get(self, path: str, address: str = "127.0.0.1:5000", headers: Mapping[str, str] | None = None) -> Answer:
         """Ask once, on a connection of its own; raise OSError or HTTPException where nobody answers whole."""
-        return self.begin(path, address).result()
+        return self.begin(path, address, headers).result()
 
-    def begin(self, path: str, address: str = "127.0.0.1:5000") -> Future[Answer]:
+    def begin(
+        self, path: str, address: str = "127.0.0.1:5000", headers: Mapping[str, str] | None = None
+    ) -> Future[Answer]:
         """Ask, and do not wait for the answer."""
-        return self._pool.submit(_get, path, address)
+        return self._pool.submit(_get, path, address, headers or {})
 
     def leave(self) -> None:
         """Wait for what was asked, and go home."""
@@ -46,10 +49,10 @@ def _enter(pid: int) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _get(path: str, address: str) -> Answer:
+def _get(path: str, address: str, headers: Mapping[str, str]) -> Answer:
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()
         return Answer(response.status, {key.lower(): value for key, value in response.getheaders()}, response.read())
     finally:

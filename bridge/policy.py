@@ -3,7 +3,7 @@
 import fnmatch
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 
 from bridge.errors import InvalidError
 from bridge.oci import Reference
-from bridge.plan import NOT_KEPT, Image, Keep, Target
+from bridge.plan import NOT_KEPT, Image, Keep, Plan, Shown, Target, make_plan
 
 _TEMPLATE_FIELD = re.compile(r"host|path|name|tag|id|label\[.+\]")
 _NAME = re.compile(r"(?P<host>[^/]+)/(?P<path>[^@]+):(?P<tag>[^:/@]+)")
@@ -164,8 +164,14 @@ class Policy:
             reason = f"{error}; a rule with match: {name!r} and as: can map it"
             return Decision(name, (), reason, refused=True, trace=trace)
         how = f", named by label {NAMED}" if by_label else ""
-        trace = (*trace, f"{told}: published as {', '.join(map(str, references))}{how}")
+        trace = (*trace, f"{told}: published as {', '.join(map(str, references))}{how}", *self._doubt(parts["host"]))
         return Decision(name, references, keep=keep, by_label=by_label, trace=trace)
+
+    def _doubt(self, host: str) -> tuple[str, ...]:
+        """Say what to do about a name from a registry that has our port, and may be ours by a name of a name server."""
+        if host.rpartition(":")[2] not in {address.rpartition(":")[2] for address in self.own}:
+            return ()
+        return (f"if {host} is this registry itself, a rule with match: '{host}/*' and skip: true leaves it out",)
 
     def _rule_for(self, name: str, image: Image) -> tuple[int, Rule, tuple[str, ...]]:
         trace: list[str] = []
@@ -193,6 +199,10 @@ class Policy:
                 if winner.name != decision.name:
                     conflicts.append(Conflict(reference, winner.name, decision.name))
         return Wanted(targets, tuple(conflicts), tuple(decision for decision, _ in named if decision.refused))
+
+    def plan(self, images: Collection[Image], shown: Shown, now: float) -> Plan:
+        """Decide what makes a tree that shows `shown` show these images. `now` is in seconds since the epoch."""
+        return make_plan(self.wanted(images).targets, shown, images, now)
 
 
 def _left_out(name: str, reason: str, *trace: str) -> Decision:

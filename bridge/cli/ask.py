@@ -8,7 +8,7 @@ from bridge.cli import completion, options, text
 from bridge.errors import InvalidError
 
 if TYPE_CHECKING:
-    from bridge.control.schema import DecisionView, PlanView, PublicationView
+    from bridge.control.schema import DecisionView, PublicationView
 
 
 _PAGE = 1000
@@ -156,7 +156,7 @@ def resync_command(context: click.Context, /, dry_run: bool, prune: bool, json_o
 
     client, asked = options.client(context, values), {"prune": str(prune).lower()}
     if dry_run:
-        _print_plan(client.post("/resync", PlanView, dryRun="true", **asked), json_output=json_output)
+        text.plan(client.post("/resync", PlanView, dryRun="true", **asked), json_output=json_output)
         return
     status = client.post("/resync", Status, **asked)
     if json_output:
@@ -164,17 +164,3 @@ def resync_command(context: click.Context, /, dry_run: bool, prune: bool, json_o
         return
     counts = status.counts
     click.echo(f"{counts['published']} published, {counts['pending']} pending")
-
-
-def _print_plan(plan: "PlanView", *, json_output: bool) -> None:
-    if json_output:
-        text.json(plan)
-        return
-    for view in plan.publish:
-        click.echo(f"would publish {view.reference} from {view.name} (image {view.image[:12]})")
-    for view in plan.withdraw:
-        click.echo(f"would withdraw {view.reference}")
-    for view in plan.held_back:
-        click.echo(f"would hold back the withdrawal of {view.reference}; --prune lets it through")
-    if not (plan.publish or plan.withdraw or plan.held_back):
-        click.echo("nothing to do")

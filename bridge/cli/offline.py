@@ -9,7 +9,6 @@ import click
 from bridge.cli import options, text
 
 if TYPE_CHECKING:
-    from bridge.oci import Digest
     from bridge.tree.verify import Fault
 
 
@@ -27,21 +26,17 @@ def verify_command(context: click.Context, /, json_output: bool, repair: bool, *
     tree = options.load(context, values).config.tree
     faults = _verify(tree)
     if repair and faults:
-        _repair(tree, [fault.blob for fault in faults if fault.blob is not None])
+        from bridge.tree.verify import repair as repair_tree
+
+        repair_tree(tree, faults)
     if json_output:
         text.json({"faults": [fault.words for fault in faults]})
     else:
         for fault in faults:
             click.echo(fault.words)
-        click.echo(f"{text.counted(len(faults), 'fault')} found" if faults else "the tree is whole")
+        taken_out = " and taken out; the next pass publishes anew what needs them" if repair else ""
+        click.echo(f"{text.counted(len(faults), 'fault')} found{taken_out}" if faults else "the tree is whole")
     sys.exit(1 if faults else 0)
-
-
-def _repair(root: Path, damaged: "list[Digest]") -> None:
-    from bridge.tree.publisher import Tree
-
-    with Tree(root) as tree:  # opening it mends what lacks a blob
-        tree.discard(damaged)
 
 
 def _verify(tree: Path) -> "list[Fault]":

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +52,8 @@ def sync_command(context: click.Context, /, dry_run: bool, json_output: bool, **
     For timers, scripts and CI.
     """
     config = options.load(context, values).config
-    work = _dry_run(config, json_output) if dry_run else _sync(config, json_output, values["prune"], values["encode"])
+    prune = values["prune"]
+    work = _dry_run(config, json_output, prune) if dry_run else _sync(config, json_output, prune, values["encode"])
     sys.exit(_run(work, interrupted=130))
 
 
@@ -176,29 +179,18 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
     return 1 if failures or reconciler.held_back else 0
 
 
-async def _dry_run(config: "Config", json_output: bool) -> int:
+async def _dry_run(config: "Config", json_output: bool, prune: bool) -> int:
     from bridge.service import connecting
     from bridge.tree.contents import shown
 
     connecting.require_podman(config)
     async with connecting.connected(config) as podman:
         images = await podman.images()
-    from bridge.service import parts
+    from bridge.service import parts, views
 
-    plan = parts.plan(config, images, shown(config.tree))
-    publish = [
-        {"reference": str(target.reference), "name": target.name, "image": target.image.id} for target in plan.publish
-    ]
-    withdraw = [str(reference) for reference in plan.withdraw]
-    if json_output:
-        text.json({"publish": publish, "withdraw": withdraw})
-        return 0
-    for target in publish:
-        click.echo(f"would publish {target['reference']} from {target['name']} (image {target['image'][:12]})")
-    for reference in withdraw:
-        click.echo(f"would withdraw {reference}")
-    if not plan:
-        click.echo("nothing to do")
+    tree = shown(config.tree)
+    plan = parts.policy(config).plan(images, tree, time.time())
+    text.plan(views.plan(plan, tree, math.inf if prune else config.max_withdraw), json_output=json_output)
     return 0
 
 

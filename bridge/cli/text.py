@@ -3,8 +3,12 @@
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from bridge.control.schema import PlanView
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -54,3 +58,18 @@ def json(value: object) -> None:
 def is_terminal() -> bool:
     """Say whether somebody watches standard error."""
     return sys.stderr.isatty()
+
+
+def plan(view: "PlanView", *, json_output: bool) -> None:
+    """Print what a pass would do."""
+    if json_output:
+        json(view)
+        return
+    for one in view.publish:
+        click.echo(f"would publish {one.reference} from {one.name} (image {one.image[:12]})")
+    for one in view.withdraw:
+        click.echo(f"would withdraw {one.reference}")
+    for one in view.held_back:
+        click.echo(f"would hold back the withdrawal of {one.reference}; --prune lets it through")
+    if not (view.publish or view.withdraw or view.held_back):
+        click.echo("nothing to do")

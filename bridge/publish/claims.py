@@ -1,4 +1,4 @@
-"""Which exports may run side by side: a few, and never two that would read the same layer."""
+"""Which exports may run side by side: a few, and never two of one image, or that would read the same layer."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ Missing = Callable[[], AbstractSet[Digest]]
 
 
 class Claims:
-    """At most `limit` claims at a time, on layers that no other claim names."""
+    """At most `limit` claims at a time, on images and layers that no other claim names."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -60,14 +60,27 @@ class Exporter:
         wanted = self._members.get(image.id, image.id)
         return next((job.progress() for job in self._jobs if job.image.id == wanted), None)
 
+    async def known(self, image: Image) -> Exported | None:
+        """Return what the tree holds of an image already, under whatever name; None where podman has to write it."""
+        found = self._tree.find(image.source, image.digests)
+        if found is not None:
+            return Exported(found.descriptor, found.fidelity, found.size)
+        own = await threads.run(self._tree.own, image.source)
+        return None if own is None else Exported(own, Fidelity.EXACT, await threads.run(self._tree.size, own))
+
     @contextlib.asynccontextmanager
     async def export(self, image: Image, store: Iterable[Image] = ()) -> AsyncIterator[Exported]:
         """Have all blobs of `image` in the tree while the block runs, which then publishes it.
 
         `store` is where the members of a manifest list are looked for. Only layers that the tree lacks
-        are read. When it is cancelled, podman is killed; staging is gone in every case. Raises
-        ImageUnknownError, PodmanError, ExportError or OSError, and then nothing of the image is visible.
+        are read, and what it holds whole starts no podman. When it is cancelled, podman is killed; staging is
+        gone in every case. Raises ImageUnknownError, PodmanError, ExportError or OSError, and then nothing of
+        the image is visible.
         """
+        known = await self.known(image)
+        if known is not None:
+            yield known
+            return
         async with self._list(image, store) if image.is_list else self._image(image) as exported:
             yield exported
 
@@ -97,14 +110,20 @@ class Exporter:
     async def _image(self, image: Image) -> AsyncIterator[Exported]:
         inspected = await self._podman.inspect(image.id)
         async with staged(self._tree) as directory:
-            async with self._claims.claim(lambda: self._missing(inspected), alone=image.source in self.failed):
-                job = await threads.run(self._prepare, image, inspected, directory)
-                self._jobs.append(job)
-                try:
-                    exported = await self._run(job)
-                finally:
-                    self._jobs.remove(job)
+            itself = frozenset({Digest("sha256", image.id)})
+            alone = image.source in self.failed
+            async with self._claims.claim(lambda: itself | self._missing(inspected), alone=alone):
+                exported = await self.known(image)  # as a member, or for its name, it may have come meanwhile
+                if exported is None:
+                    exported = await self._write(await threads.run(self._prepare, image, inspected, directory))
             yield exported
+
+    async def _write(self, job: Job) -> Exported:
+        self._jobs.append(job)
+        try:
+            return await self._run(job)
+        finally:
+            self._jobs.remove(job)
 
     def _missing(self, inspected: Inspected) -> frozenset[Digest]:
         return frozenset(digest for digest in inspected.diff_ids if not self._tree.has(digest))

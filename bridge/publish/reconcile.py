@@ -150,8 +150,7 @@ class Reconciler:
         """List the store and say what a pass would do. Raises PodmanError where it cannot be listed."""
         async with self._looking:
             images = await self.parts.podman.images()
-        shown = self.parts.tree.shown
-        return make_plan(self.parts.policy.wanted(images).targets, shown, images, time.time())
+        return self.parts.policy.plan(images, self.parts.tree.shown, time.time())
 
     async def publish(self, target: Target) -> bool:
         """Publish what somebody asked for. Return False where that fails, or a gate denies it."""
@@ -206,7 +205,7 @@ class Reconciler:
             new_members = changed and target.image.is_list and not self.failures.denies(target)
             if self.failures.waits(target) and not new_members:
                 continue  # a list may fail for a member that has just come
-            known = self._writer.known(target)
+            known = await self.parts.exporter.known(target.image)
             if known is None or self._work.guards(target):
                 queue.append(target)
             else:

@@ -1,9 +1,8 @@
 """What needs an export: a queue that every pass replaces, the tasks that empty it, and what becomes of each target."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
@@ -102,20 +101,11 @@ class Work:
 
     async def _publish(self, work: Try) -> None:
         await self._gates.before_export(work)
-        async with self._exported(work.target) as exported:
-            await self._gates.before_showing(work, exported)
-            await self._show_wanted(work, exported)
-
-    @contextlib.asynccontextmanager
-    async def _exported(self, target: Target) -> AsyncIterator[Exported]:
-        known = self._writer.known(target)
-        if known is not None:
-            yield known
-            return
         failed = (failure.target.image.source for failure in self.failures if not failure.denied_by)
         self._parts.exporter.failed = frozenset(failed)
-        async with self._parts.exporter.export(target.image, self.images) as exported:
-            yield exported
+        async with self._parts.exporter.export(work.target.image, self.images) as exported:
+            await self._gates.before_showing(work, exported)
+            await self._show_wanted(work, exported)
 
     async def _work(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError
 from bridge.oci import Reference
-from bridge.plan import Publication, Target
+from bridge.plan import Publication
 from bridge.publish import threads
 from bridge.publish.export import Exported
 from bridge.publish.failures import words
@@ -28,11 +28,6 @@ class TreeWriter:
         self._tree = parts.tree
         self._conditions = parts.conditions
         self._changes = parts.changes
-
-    def known(self, target: Target) -> Exported | None:
-        """Return what the tree holds of the target's image already; None where it has to be exported."""
-        found = self._tree.find(target.image.source, target.image.digests)
-        return None if found is None else Exported(found.descriptor, found.fidelity, found.size)
 
     async def show(self, work: Try, exported: Exported) -> None:
         """Publish. Raises TreeError or OSError."""

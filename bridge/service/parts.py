@@ -1,13 +1,8 @@
 """Building what reconciles: rules, an exporter, a reconciler."""
 
-import socket
-import time
-from collections.abc import Collection
-
 from bridge.conditions import Conditions
 from bridge.config import Config
 from bridge.hooks.calling import Hooks
-from bridge.plan import Image, Plan, Shown, make_plan
 from bridge.podman.client import Podman
 from bridge.podman.save import Commands
 from bridge.policy import Policy
@@ -16,6 +11,7 @@ from bridge.publish.local import Local
 from bridge.publish.parts import Bounds, Parts
 from bridge.publish.reconcile import Reconciler
 from bridge.publish.rest import Rest
+from bridge.service import hosts
 from bridge.service.connecting import exports_over_rest
 from bridge.tree.publisher import Tree
 from bridge.units import Address
@@ -24,8 +20,7 @@ from bridge.units import Address
 def policy(config: Config, address: Address | None = None) -> Policy:
     """Return the policy of the configuration, for a registry that listens on `address`."""
     listen = address or config.registry.listen
-    hosts = (listen.host, "localhost", "127.0.0.1", "::1", socket.gethostname())
-    return Policy(config.publish, frozenset(map(listen.of, hosts)), config.keep)
+    return Policy(config.publish, frozenset(map(listen.of, hosts.own(listen.host))), config.keep)
 
 
 def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions, rules: Policy) -> Reconciler:
@@ -40,8 +35,3 @@ def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Condition
 def bounds(config: Config) -> Bounds:
     """Return what a reconciler keeps to."""
     return Bounds(config.resync, config.grace, config.max_withdraw)
-
-
-def plan(config: Config, images: Collection[Image], tree: Shown) -> Plan:
-    """Say what a pass would do."""
-    return make_plan(policy(config).wanted(images).targets, tree, images, time.time())

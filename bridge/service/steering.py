@@ -1,5 +1,6 @@
 """What operators ask of the running service, done with the reconciler."""
 
+import math
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -18,7 +19,6 @@ from bridge.control.schema import (
 )
 from bridge.errors import ControlError, NotReadyError, UnreachableError
 from bridge.oci import Reference
-from bridge.plan import is_mass_withdrawal
 from bridge.progress import Shown, Step
 from bridge.publish.reconcile import Reconciler
 from bridge.registry.workers import Workers
@@ -160,12 +160,8 @@ class Steering:
 
     async def plan(self, *, prune: bool) -> PlanView:
         """Say what a look would do, and do nothing."""
-        plan = await self.reconciler.plan()
-        shown = self.reconciler.shown
-        publish = [views.pending(target, shown.publications.get(target.reference)) for target in plan.publish]
-        leaving = [views.published(shown.publications[one]) for one in plan.withdraw if one in shown.publications]
-        held_back = not prune and is_mass_withdrawal(plan, shown, self.reconciler.parts.bounds.max_withdraw)
-        return PlanView(publish, [] if held_back else leaving, leaving if held_back else [])
+        limit = math.inf if prune else self.reconciler.parts.bounds.max_withdraw
+        return views.plan(await self.reconciler.plan(), self.reconciler.parts.tree.shown, limit)
 
     async def sweep(self, *, dry_run: bool) -> SweptView:
         """Sweep the tree."""

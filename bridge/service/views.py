@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from bridge.changes import Change
 from bridge.conditions import Condition
-from bridge.control.schema import ConditionView, DecisionView, EventView, ExportView, PublicationView, State
+from bridge.control.schema import ConditionView, DecisionView, EventView, ExportView, PlanView, PublicationView, State
 from bridge.oci import Reference
-from bridge.plan import Publication, Target
+from bridge.plan import Plan, Publication, Shown, Target, is_mass_withdrawal
 from bridge.policy import Decision
 from bridge.publish.failures import Failure
 from bridge.publish.job import Progress
@@ -86,6 +86,15 @@ def held(reference: Reference) -> PublicationView:
     """Show what an operator keeps out."""
     message = f"held back; `podbridge publish` with the image, or with --as {reference}, lets it through"
     return PublicationView(reference=str(reference), state=State.HELD, message=message)
+
+
+def plan(made: Plan, shown: Shown, max_withdraw: float) -> PlanView:
+    """Show what a pass would do that withdraws at most this fraction of what a tree shows."""
+    now = shown.publications
+    publish = [pending(target, now.get(target.reference)) for target in made.publish]
+    leaving = [published(now[reference]) for reference in made.withdraw if reference in now]
+    held_back = is_mass_withdrawal(made, shown, max_withdraw)
+    return PlanView(publish, [] if held_back else leaving, leaving if held_back else [])
 
 
 def _target(target: Target, state: State, now: Publication | None) -> PublicationView:

@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 
 from bridge.errors import InvalidError, NotPublishedError, TreeError
-from bridge.oci import Descriptor, Digest, Reference, Repository
+from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk, linking, views
 from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
@@ -130,6 +130,22 @@ class Tree:
                 if item.source == source and item.origins == origins:
                     return item
         return None
+
+    def own(self, source: Source) -> Descriptor | None:
+        """Return the descriptor of podman's own manifest of an image; None where the tree lacks any of it.
+
+        What it was published for does not matter: every manifest in the tree was verified, and names plain layers.
+        """
+        if source.digest is None:
+            return None
+        try:
+            content = self.paths.blob(source.digest).read_bytes()
+            manifest = Manifest.parse(content)
+            descriptor = Descriptor(manifest.media_type, source.digest, len(content))
+            self.size(descriptor)
+        except (FileNotFoundError, InvalidError, TreeError):
+            return None
+        return descriptor if manifest.config is not None and manifest.config.digest.hex == source.image_id else None
 
     def has(self, digest: Digest) -> bool:
         """Say whether the tree holds the blob. What it holds was verified when it came in."""

@@ -1,6 +1,6 @@
-"""Checking a tree offline: every byte is hashed again, every reference followed."""
+"""Checking a tree offline: every byte is hashed again, every reference followed; and repairing it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +9,20 @@ from bridge.oci import Digest, Repository
 from bridge.tree import disk, encodings
 from bridge.tree.contents import check_version, closure, read_index, repositories
 from bridge.tree.paths import TreePaths
+from bridge.tree.publisher import Tree
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is wrong with a tree, in words; `blob` is what has to be exported anew."""
+    """Something that is wrong with a tree, in words.
+
+    `blob` is what has to be exported anew, `file` what only has to be removed: opening the tree, or a pass over
+    the encodings, makes it again.
+    """
 
     words: str
     blob: Digest | None = None
+    file: Path | None = None
 
     def __str__(self) -> str:
         return self.words
@@ -30,9 +36,21 @@ def verify(root: Path, progress: Callable[[int, int], None] = lambda _done, _tot
     paths = TreePaths(root)
     check_version(paths, new=False)
     yield from _blobs(paths, progress)
-    yield from map(Fault, _encodings(paths))
+    yield from _encodings(paths)
     for repository in repositories(paths):
-        yield from map(Fault, _repository(paths, repository))
+        yield from _repository(paths, repository)
+
+
+def repair(root: Path, faults: Sequence[Fault]) -> None:
+    """Take out what is damaged, and mend what can be mended here: the next pass publishes the rest anew.
+
+    Raises LockedError where a publisher has the tree.
+    """
+    with Tree(root) as tree:
+        for fault in faults:
+            if fault.file is not None:
+                fault.file.unlink(missing_ok=True)
+        tree.discard(fault.blob for fault in faults if fault.blob is not None)
 
 
 def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[Fault]:
@@ -45,7 +63,7 @@ def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[F
         except FileNotFoundError:
             continue  # swept while this ran
         except OSError as error:
-            yield Fault(f"blob {path.name}: {error.strerror}")
+            yield Fault(f"blob {path.name}: {error.strerror}", _named(path))
             continue
         if digest.hex != path.name:
             yield Fault(f"blob {path.name}: its bytes have digest {digest}", _named(path))
@@ -61,38 +79,40 @@ def _named(path: Path) -> Digest | None:
         return None
 
 
-def _encodings(paths: TreePaths) -> Iterator[str]:
+def _encodings(paths: TreePaths) -> Iterator[Fault]:
     for name in sorted(disk.names(paths.encodings)):
+        file = paths.encodings / name
         try:
-            whole = encodings.is_whole(paths.encodings / name)
+            whole = encodings.is_whole(file)
         except FileNotFoundError:
             continue  # made room for another while this ran
         except OSError as error:
-            yield f"encoding gzip/{name}: {error.strerror}"
+            yield Fault(f"encoding gzip/{name}: {error.strerror}", file=file)
             continue
         if not whole:
-            yield f"encoding gzip/{name}: it is not blob sha256:{name}; remove the file, and it is made again"
+            words = f"encoding gzip/{name}: it is not blob sha256:{name}; remove the file, and it is made again"
+            yield Fault(words, file=file)
 
 
-def _repository(paths: TreePaths, repository: Repository) -> Iterator[str]:
+def _repository(paths: TreePaths, repository: Repository) -> Iterator[Fault]:
     try:
         index = read_index(paths, repository)
     except FileNotFoundError:
         return  # withdrawn while this ran
     except TreeError as error:
-        yield str(error)
+        yield Fault(str(error))
         return
     for descriptor in index.descriptors:
         try:
             for digest in closure(paths, descriptor):
                 yield from _link(paths, repository, digest)
         except (TreeError, InvalidError) as error:
-            yield f"repository {repository}: manifest {descriptor.digest}: {error}"
+            yield Fault(f"repository {repository}: manifest {descriptor.digest}: {error}")
 
 
-def _link(paths: TreePaths, repository: Repository, digest: Digest) -> Iterator[str]:
+def _link(paths: TreePaths, repository: Repository, digest: Digest) -> Iterator[Fault]:
     link = paths.repository(repository).blob(digest)
     if not link.exists():
-        yield f"repository {repository}: lacks blob {digest}"
+        yield Fault(f"repository {repository}: lacks blob {digest}")
     elif not link.samefile(paths.blob(digest)):
-        yield f"repository {repository}: blob {digest} is not the tree's"
+        yield Fault(f"repository {repository}: blob {digest} is not the tree's", file=link)

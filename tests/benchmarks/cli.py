@@ -13,10 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.end_to_end.programs import scratch
+from tests.end_to_end.stores import Store
+
 from .machine import facts
 from .report import say, say_facts, say_missed, say_table, spread, write
 from .service import Podbridge
-from .store import Store, scratch
 
 SAMPLES, QUICK_SAMPLES = 30, 5
 FLOORS = {"--help": 0.15, "status": 0.4}

@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from tests.end_to_end.programs import scratch
+from tests.end_to_end.stores import Store
+
 from .images import FULL, QUICK, Fleet
 from .machine import facts
 from .meter import children, peak_bytes
@@ -23,7 +26,6 @@ from .report import say, say_facts, say_missed, write
 from .results import PHASES, Results, say_results
 from .rivals import RIVALS, Rival, installed
 from .service import Podbridge, Puller
-from .store import Store, scratch
 
 
 def run_round(fleet: Fleet, turn: list[tuple[Rival, Sequence[str]]], results: Results) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.end_to_end.programs import PATIENCE, run
+from tests.end_to_end.stores import Store
+
 from .software import MB, Software
-from .store import Store
 
 BASE = "localhost/base:1"
 
@@ -53,11 +55,11 @@ class Fleet(Named):
         ids = {}
         for name in [*(f"app{number:02}" for number in range(1, size.images + 1)), "spare"]:
             software.fill(contexts / name / "files", size.layer)
-            ids[name] = store.build(contexts / name, f"FROM {BASE}\nCOPY files /files\n")
+            ids[name] = build(store, contexts / name, f"FROM {BASE}\nCOPY files /files\n")
         spare = ids.pop("spare")
         for name, image in ids.items():
-            store.tag(image, podman_name(name))
-        store.untag(BASE)
+            store.podman("tag", image, podman_name(name))
+        store.podman("untag", BASE)
         return cls(store, ids, spare)
 
     @contextmanager
@@ -72,7 +74,7 @@ class Fleet(Named):
     def _swap(self) -> None:
         name = max(self.ids)
         self.ids[name], self.spare = self.spare, self.ids[name]
-        self.store.tag(self.ids[name], podman_name(name))
+        self.store.podman("tag", self.ids[name], podman_name(name))
 
 
 def podman_name(repository: str) -> str:
@@ -86,4 +88,12 @@ def build_base(store: Store, size: Size, software: Software, contexts: Path) -> 
     for number in range(size.base_layers):
         context = contexts / f"base{number}"
         software.fill(context / "files", size.base_layer)
-        parent = store.build(context, f"FROM {parent}\nCOPY files /base{number}\n", BASE)
+        parent = build(store, context, f"FROM {parent}\nCOPY files /base{number}\n", BASE)
+
+
+def build(store: Store, context: Path, containerfile: str, name: str | None = None, manifest: str = "oci") -> str:
+    """Build an image and return its ID; without a name it is a dangling one; `manifest` is oci or docker."""
+    (context / "Containerfile").write_text(containerfile, encoding="utf-8")
+    named = ["--tag", name] if name else []
+    words = ["build", "--quiet", "--isolation=chroot", "--format", manifest, *named, str(context)]
+    return run(*store.command, *words, timeout=PATIENCE)

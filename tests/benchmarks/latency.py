@@ -16,11 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.end_to_end.programs import scratch
+from tests.end_to_end.stores import Store
+
+from .images import build
 from .machine import facts
 from .report import say, say_facts, say_missed, say_table, write
 from .service import Podbridge, Puller
 from .software import MB, Software
-from .store import Store, run, scratch
 
 SAMPLES, QUICK_SAMPLES = 20, 3
 IMAGES = 5
@@ -65,7 +68,7 @@ class Workshop:
     def tag(self, number: int) -> tuple[str, str, str]:
         """Give one more tag to an image that is published."""
         image = self._images[number % IMAGES]
-        self._store.tag(image, f"localhost/tagged:{number}")
+        self._store.podman("tag", image, f"localhost/tagged:{number}")
         return "tagged", str(number), image
 
     def build(self, number: int) -> tuple[str, str, str]:
@@ -76,11 +79,11 @@ class Workshop:
         """Build with buildah."""
         self._renew(-1 - number)
         words = ["bud", "--quiet", "--isolation=chroot", "--tag", "localhost/bud:1", str(self._context)]
-        return "bud", "1", run([*self._store.buildah, *words])
+        return "bud", "1", self._store.buildah(*words)
 
     def _build(self, serial: int, name: str) -> str:
         self._renew(serial)
-        return self._store.build(self._context, "FROM scratch\nCOPY files /\n", name)
+        return build(self._store, self._context, "FROM scratch\nCOPY files /\n", name)
 
     def _renew(self, serial: int) -> None:
         """Make the next layer a new one."""

@@ -23,13 +23,13 @@ from pathlib import Path
 
 from bridge.oci import OCI_CONFIG
 from bridge.tree.encodings import encode
+from tests.end_to_end.programs import PATIENCE, run, scratch
 from tests.registry.trees import Shelf, manifest
 
 from .machine import facts
 from .report import say, say_facts, say_table, write
 from .service import READY, running
 from .software import MB, Software
-from .store import run, scratch
 
 RATES = {"1 Gbit/s": ("1gbit", "1mb"), "100 Mbit/s": ("100mbit", "256kb")}
 LAYERS = 5
@@ -61,11 +61,11 @@ class Link:
     def shape(self, rate: str, burst: str) -> None:
         """Limit what the server sends; raise RuntimeError where the kernel cannot."""
         shaped = ["tbf", "rate", rate, "burst", burst, "latency", "100ms"]
-        run(["tc", "-netns", self.server, "qdisc", "replace", "dev", "far", "root", *shaped])
+        run("tc", "-netns", self.server, "qdisc", "replace", "dev", "far", "root", *shaped)
 
     def received(self) -> int:
         """Return the bytes that came to the client, the headers of every layer included."""
-        (told,) = json.loads(run(["ip", "-netns", self.client, "-statistics", "-json", "link", "show", "dev", "near"]))
+        (told,) = json.loads(run("ip", "-netns", self.client, "-statistics", "-json", "link", "show", "dev", "near"))
         return int(told["stats64"]["rx"]["bytes"])
 
 
@@ -75,14 +75,14 @@ def linked() -> Iterator[Link]:
     link = Link(f"pb{os.getpid()}s", f"pb{os.getpid()}c")
     with contextlib.ExitStack() as stack:
         for name in (link.server, link.client):
-            run(["ip", "netns", "add", name])
-            stack.callback(run, ["ip", "netns", "del", name])
+            run("ip", "netns", "add", name)
+            stack.callback(run, "ip", "netns", "del", name)
         ends = ["far", "netns", link.server, "type", "veth", "peer", "name", "near", "netns", link.client]
-        run(["ip", "link", "add", *ends])
+        run("ip", "link", "add", *ends)
         for name, device, address in ((link.server, "far", SERVER), (link.client, "near", CLIENT)):
-            run(["ip", "-netns", name, "address", "add", f"{address}/24", "dev", device])
+            run("ip", "-netns", name, "address", "add", f"{address}/24", "dev", device)
             for each in (device, "lo"):
-                run(["ip", "-netns", name, "link", "set", each, "up"])
+                run("ip", "-netns", name, "link", "set", each, "up")
         yield link
 
 
@@ -124,7 +124,7 @@ def docker_registry(link: Link, tree: Path, directory: Path) -> Iterator[None]:
     with _answering(link, ["docker-registry", "serve", str(file)], directory / "docker.log"):
         copy = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
         layout = f"oci:{tree / 'repositories' / 'app' / '_oci'}:1"
-        run(link.within(link.server, *copy, layout, f"docker://{SERVER}:{PORT}/app:1"))
+        run(*link.within(link.server, *copy, layout, f"docker://{SERVER}:{PORT}/app:1"))
         yield
 
 
@@ -148,10 +148,10 @@ def pull(link: Link, directory: Path) -> tuple[int, float]:
     podman = ["podman", *(word for option, name in places for word in (option, str(directory / name)))]
     command = link.within(link.client, *podman, "pull", "--quiet", "--tls-verify=false", f"{SERVER}:{PORT}/app:1")
     before, begun = link.received(), time.perf_counter()
-    run(command)
+    run(*command, timeout=PATIENCE)
     seconds = time.perf_counter() - begun
     received = link.received() - before
-    run(link.within(link.client, *podman, "rmi", "--all", "--force"))
+    run(*link.within(link.client, *podman, "rmi", "--all", "--force"))
     return received, seconds
 
 

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from bridge.oci import Digest
+from tests.end_to_end.programs import scratch
 from tests.registry.trees import Shelf
 from tests.registry.webservers import NGINX
 
@@ -28,7 +29,6 @@ from .loads import Rate, Target
 from .machine import facts
 from .meter import children, peak_bytes
 from .report import say, say_facts, say_missed, say_table, write
-from .store import scratch
 
 GET, HEAD, SMALL, LARGE, STORM = "manifest GET", "manifest HEAD", "10 KB blob", "500 MB blob, MB", "image of 10 layers"
 PODBRIDGE, DOCKER, NGINX_, BARE = "podbridge", "docker-registry", "nginx", "aiohttp"

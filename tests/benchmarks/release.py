@@ -22,13 +22,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from .images import BASE, Named, Size, build_base, podman_name
+from tests.end_to_end.programs import scratch
+from tests.end_to_end.stores import Store
+
+from .images import BASE, Named, Size, build, build_base, podman_name
 from .machine import facts
 from .report import say, say_facts, write
 from .results import Results, say_results
 from .rivals import PODBRIDGE, PUSH, UNCOMPRESSED, Update, installed
 from .software import MB, Software
-from .store import Store, scratch
 
 PHASES = ("cold", "again", "next")
 VERSIONS = 4
@@ -57,7 +59,7 @@ class Release(Named):
         build_base(store, size, release.software, release.contexts)
         bases = {f"app{number:02}": BASE for number in range(1, size.images + 1)}
         release.trunks = release._build_all(bases, release._build_trunk)
-        store.untag(BASE)
+        store.podman("untag", BASE)
         release.advance()
         return release
 
@@ -89,7 +91,7 @@ class Release(Named):
                 self.software.fill(context / layer, self.size.layer)
         containerfile = "".join([f"FROM {parent}\n", *(f"COPY {layer} /{layer}\n" for layer in layers)])
         manifest = MANIFESTS[int(name.removeprefix("app")) % len(MANIFESTS)]
-        return self.store.build(context, containerfile, tag, manifest)
+        return build(self.store, context, containerfile, tag, manifest)
 
 
 def compete(store: Store, size: Size, versions: int) -> Results:

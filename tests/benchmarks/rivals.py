@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tests.end_to_end.programs import free_port
+
 from .images import Named, podman_name
 from .meter import Cost, measure
 from .report import say
-from .service import LOOPBACK, Podbridge, free_port, running, wait_for_port
+from .service import LOOPBACK, Podbridge, running, wait_for_port
 
 Update = Callable[[], Cost]
 
@@ -50,7 +52,7 @@ def _sync(fleet: Named, directory: Path) -> Iterator[Update]:
 @contextmanager
 def _push(fleet: Named, directory: Path) -> Iterator[Update]:
     port = free_port()
-    podman = [*fleet.store.podman, "push", "--quiet", "--tls-verify=false"]
+    podman = [*fleet.store.command, "push", "--quiet", "--tls-verify=false"]
     commands = [[*podman, podman_name(name), f"{LOOPBACK}:{port}/{name}:1"] for name in fleet.ids]
     settings = {
         "version": 0.1,
@@ -70,15 +72,16 @@ def _push(fleet: Named, directory: Path) -> Iterator[Update]:
 
 @contextmanager
 def _copy(fleet: Named, directory: Path, *options: str) -> Iterator[Update]:
-    source, target = fleet.store.transport, directory / "oci"
     skopeo = ["skopeo", "copy", "--quiet", *options]
-    commands = [[*skopeo, source + podman_name(name), f"oci:{target}:{name}"] for name in fleet.ids]
+    commands = [
+        [*skopeo, fleet.store.skopeo_name(podman_name(name)), f"oci:{directory / 'oci'}:{name}"] for name in fleet.ids
+    ]
     yield partial(measure, commands)
 
 
 @contextmanager
 def _save(fleet: Named, directory: Path) -> Iterator[Update]:
-    podman = [*fleet.store.podman, "image", "save", "--quiet", "--format=oci-dir"]
+    podman = [*fleet.store.command, "image", "save", "--quiet", "--format=oci-dir"]
     commands = [[*podman, f"--output={directory / name}", podman_name(name)] for name in fleet.ids]
     yield partial(measure, commands)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.end_to_end.programs import PATIENCE, free_port, run
 from tests.registry.webservers import NGINX, configured
 
 from .loads import Target
-from .service import free_port, running, wait_for_port
-from .store import run
+from .service import running, wait_for_port
 
 PINNED = ("taskset", "-c", "0")
 
@@ -91,7 +91,7 @@ def docker_registry(tree: Path, directory: Path, repositories: list[str]) -> Ite
                 "--preserve-digests",
                 "--dest-tls-verify=false",
             ]
-            run([*command, layout, f"docker://127.0.0.1:{port}/{name}:1"])
+            run(*command, layout, f"docker://127.0.0.1:{port}/{name}:1", timeout=PATIENCE)
         yield target
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from .store import Store
+from tests.end_to_end.programs import free_port
+from tests.end_to_end.stores import Store
 
 LOOPBACK = "127.0.0.1"
 READY = 30.0
@@ -36,7 +37,7 @@ class Podbridge:
         directory.mkdir()
         bridge = cls(directory, free_port())
         settings = {
-            "podman": {"command": store.podman},
+            "podman": {"command": store.command},
             "tree": str(bridge.tree),
             "registry": {"listen": f"{LOOPBACK}:{bridge.port}"},
             "control": {"socket": str(directory / "c.sock")},
@@ -170,11 +171,3 @@ def _image_id(layout: Path) -> str:
     manifest = layout / "blobs" / tagged["digest"].replace(":", "/")
     config: str = json.loads(manifest.read_bytes())["config"]["digest"]
     return config.removeprefix("sha256:")
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as server:
-        server.bind((LOOPBACK, 0))
-        port: int = server.getsockname()[1]
-        return port

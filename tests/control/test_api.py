@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bridge.publish.export import SIDE_BY_SIDE
 from tests.control.asking import LINES, ask, asking, publish
 from tests.double.gates import eventually
 from tests.faults.world import World
@@ -28,31 +29,31 @@ async def is_in_state(world: World, reference: str, state: str) -> None:
 
 
 async def test_a_reference_goes_through_its_states(world: World) -> None:
-    first, second = world.double.gate("first"), world.double.gate("second")
+    gates = [world.double.gate(f"gate{number}") for number in range(SIDE_BY_SIDE)]
+    others = {f"other:{number}" for number in range(SIDE_BY_SIDE)}
     async with world.podman(), world.service():
         assert (await view(world, "team/app:1"))["state"] == "NotPublished"
-        for gate in (first, second):
+        for number, gate in enumerate(gates):
             world.double.faults.add("save", "hold", after=1, deaf=False, gate=str(gate.path))
-        world.double.build("localhost/other:1", "other", "more", size=2000)
-        await first.reached()
-        world.double.build("localhost/other:2", "yet", "another", size=2000)
-        await second.reached()
-        made = world.double.build("localhost/team/app:1", "own", size=5000)  # two exports run side by side
+            world.double.build(f"localhost/other:{number}", f"first {number}", f"second {number}", size=2000)
+            await gate.reached()
+        made = world.double.build("localhost/team/app:1", "own", size=5000)
         await is_in_state(world, "team/app:1", "Pending")
         await is_in_state(world, "other:1", "Exporting")
         exporting = await view(world, "other:1")
         assert (exporting["layersDone"], exporting["layers"]) == (1, 2)
         assert exporting["written"] > 2000
-        for gate in (first, second):
+        for gate in gates:
             gate.open()
-        await is_in_state(world, "team/app:1", "Published")
+        for reference in ("team/app:1", *others):
+            await is_in_state(world, reference, "Published")
         shown = await view(world, "team/app:1")
         assert (shown["digest"], shown["podmanDigest"], shown["image"]) == (made.digest, made.digest, made.id)
         assert (shown["fidelity"], shown["name"]) == ("exact", "localhost/team/app:1")
         assert shown["published"] > 1e9
         assert (await ask(world, "DELETE", "publications/team/app:1?hold=true")).status == 204
         await is_in_state(world, "team/app:1", "Held")
-        assert world.shown().keys() == {"other:1", "other:2"}
+        assert world.shown().keys() == others
         world.double.untag("localhost/other:1")
         await is_in_state(world, "other:1", "Withdrawn")
         withdrawn = await view(world, "other:1")

@@ -17,6 +17,9 @@ PODBRIDGE = (sys.executable, "-m", "bridge")
 SOON = 20.0
 """Seconds within which a change must show: podbridge means one, a loaded machine gets more."""
 
+PATIENCE = 600.0
+"""Seconds for a command that works on large images."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -57,9 +60,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
+def scratch(parent: Path = Path("/tmp")) -> Iterator[Path]:
     """Give a directory with a short name, for unix sockets; end what runs on it, unmount, and remove it."""
-    directory = Path(tempfile.mkdtemp(prefix="pb", dir="/tmp"))
+    parent.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="pb", dir=parent.resolve()))
     try:
         yield directory
     finally:

@@ -13,7 +13,7 @@ from tests.end_to_end.services import Service
 from tests.end_to_end.stores import Store
 from tests.kinds import seen
 from tests.kinds.catalogue import KINDS
-from tests.kinds.workshop import Workshop
+from tests.kinds.workshop import Workshop, held, local, make_list
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -22,19 +22,23 @@ _WITNESS = """#!/bin/sh
 podman "$@"
 code=$?
 for word; do before=$output output=$last last=$word; done
-case " $* " in *" image save "*) find "$output" -type f -links 1 -size +0 -printf '%f\\n' >> "$0.log" ;; esac
+case " $* " in *" image save "*)
+    find "$output" -type f -links 1 -size +0 -printf '%f\\n' >> "$0.log"
+    echo >> "$0.saves" ;;
+esac
 exit $code
 """
 
 
 class Witness:
-    """A podman that notes which blobs every `image save` writes."""
+    """A podman that counts every `image save`, and notes which blobs it writes."""
 
     def __init__(self, store: Store, directory: Path) -> None:
         self.program = directory / "witness"
         self.program.write_text(_WITNESS, encoding="utf-8")
         self.program.chmod(0o755)
         self.log = directory / "witness.log"
+        self.count = directory / "witness.saves"
         self.command = [str(self.program), *store.command[1:]]
 
     def written(self) -> set[str]:
@@ -42,6 +46,12 @@ class Witness:
         names = set(self.log.read_text(encoding="utf-8").split()) if self.log.exists() else set()
         self.log.write_text("", encoding="utf-8")
         return names
+
+    def saves(self) -> int:
+        """Return how many exports podman was started for since the last call."""
+        count = len(self.count.read_text(encoding="utf-8")) if self.count.exists() else 0
+        self.count.write_text("", encoding="utf-8")
+        return count
 
 
 def layers(service: Service) -> dict[str, set[str]]:
@@ -96,11 +106,79 @@ def test_a_new_name_for_a_published_image_starts_no_export(own: Workshop, direct
     service = Service(own.store, directory / "p", {"podman": {"command": witness.command}})
     own.store.build("localhost/app:1")
     service.tell("sync")
-    witness.written()
+    assert witness.saves() == 1
     own.store.podman("tag", "localhost/app:1", "localhost/other:2")
     service.tell("sync")
-    assert witness.written() == set()
+    assert witness.saves() == 0
     assert layers(service)["other"] == layers(service)["app"]
+
+
+def test_a_member_with_a_name_of_its_own_is_exported_once_for_both_and_for_every_other_list(
+    own: Workshop, directory: Path
+) -> None:
+    witness = Witness(own.store, directory)
+    service = Service(own.store, directory / "p", {"podman": {"command": witness.command}})
+    context = own.store.context("base")
+    (context / "Containerfile").write_text("FROM scratch\nCOPY file /\nLABEL base=yes\n", encoding="utf-8")
+    own.store.podman("build", "--quiet", "--tag", "localhost/base:1", context)
+    service.tell("sync")
+    build_both(own.store, "FROM localhost/base:1\nLABEL form=$form\n")  # no layer that the tree lacks
+    make_list(own.store, "localhost/first:1", *local("oci", "docker"))
+    service.tell("sync")
+    assert witness.saves() == 3
+    make_list(own.store, "localhost/second:1", *local("docker", "oci"))
+    service.tell("sync")
+    assert witness.saves() == 0
+    everything = ("base", *EVERYTHING)
+    assert published(service) == {name: ("exact", held(own.store, f"localhost/{name}:1")) for name in everything}
+
+
+def test_names_for_the_members_of_a_published_list_start_no_export(own: Workshop, directory: Path) -> None:
+    witness = Witness(own.store, directory)
+    settings = {"podman": {"command": witness.command}}
+    only_lists = [{"match": ["localhost/first:1", "localhost/second:1"]}, {"skip": True}]
+    service = Service(own.store, directory / "p", {**settings, "publish": only_lists})
+    build_both(own.store)
+    make_list(own.store, "localhost/first:1", *local("oci", "docker"))
+    make_list(own.store, "localhost/second:1", *local("docker", "oci"))
+    service.tell("sync")
+    assert (set(published(service)), witness.saves()) == ({"first", "second"}, 2)
+    service.configure(settings)
+    service.tell("sync")
+    assert witness.saves() == 0
+    assert published(service) == {name: ("exact", held(own.store, f"localhost/{name}:1")) for name in EVERYTHING}
+
+
+def test_a_list_with_a_member_that_is_published_rebuilt_fails_without_an_export(own: Workshop, directory: Path) -> None:
+    witness = Witness(own.store, directory)
+    service = Service(own.store, directory / "p", {"podman": {"command": witness.command}})
+    own.store.build("localhost/plain:1")
+    own.store.podman("save", "--format", "oci-archive", "--output", directory / "squeezed", "localhost/plain:1")
+    own.store.podman("rmi", "localhost/plain:1")
+    own.pull(f"oci-archive:{directory / 'squeezed'}", "squeezed")
+    service.tell("sync")
+    assert (published(service)["squeezed"][0], witness.saves()) == ("rebuilt", 1)
+    make_list(own.store, "localhost/list:1", *local("squeezed"))
+    done = service.ask("sync", "--json")
+    assert "was pulled compressed" in json.loads(done.stdout)["failures"]["list:1"]
+    assert (done.returncode, witness.saves()) == (1, 0)
+
+
+EVERYTHING = ("oci", "docker", "first", "second")
+
+
+def build_both(store: Store, recipe: str = "FROM scratch\nCOPY file /file\n") -> None:
+    """Build an image in each format, named after it."""
+    for form in ("oci", "docker"):
+        context = store.context(form)
+        (context / "Containerfile").write_text(recipe.replace("$form", form), encoding="utf-8")
+        store.podman("build", "--quiet", "--pull=never", "--format", form, "--tag", f"localhost/{form}:1", context)
+
+
+def published(service: Service) -> dict[str, tuple[str, str]]:
+    """Return the fidelity and the digest of everything in the tree, by repository."""
+    views = seen.views(service, "--tree", str(service.tree))
+    return {view["reference"].rpartition(":")[0]: (view["fidelity"], view["digest"]) for view in views}
 
 
 def test_without_skopeo_docker_format_is_exact_at_the_price_of_a_full_copy_and_lists_say_what_they_need() -> None:

@@ -90,6 +90,10 @@ def test_a_pass_without_the_service_holds_back_too_and_prunes_when_told(wiped: S
     done = wiped.ask("sync")
     assert (done.returncode, "mass withdrawal held back" in done.stderr) == (1, True)
     assert len(tagged(wiped)) == 12
+    assert wiped.tell("sync", "--dry-run").splitlines() == [
+        f"would hold back the withdrawal of {name}:1; --prune lets it through" for name in sorted(NAMES)
+    ]
+    assert wiped.tell("sync", "--dry-run", "--prune").splitlines()[0] == "would withdraw app0:1"
     wiped.tell("sync", "--prune")
     assert tagged(wiped) == []
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.end_to_end.programs import run
 from tests.end_to_end.stores import Store
+from tests.kinds import seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,21 @@ class Workshop:
         """Return what podman says of images."""
         told: list[dict[str, Any]] = json.loads(self.store.podman("image", "inspect", *names))
         return told
+
+
+def make_list(store: Store, name: str, *members: str) -> str:
+    """Make a manifest list of what `members` name; return podman's ID of it."""
+    store.podman("manifest", "create", name)
+    for member in members:
+        store.podman("manifest", "add", name, member)
+    return store.podman("images", "--quiet", "--no-trunc", name).removeprefix("sha256:")
+
+
+def local(*names: str) -> tuple[str, ...]:
+    """Return how `podman manifest add` finds images of its own store, which are named `localhost/<name>:1`."""
+    return tuple(f"containers-storage:localhost/{name}:1" for name in names)
+
+
+def held(store: Store, name: str) -> str:
+    """Return the digest of an image or a list as podman holds it now."""
+    return seen.raw(store.skopeo_name(name))

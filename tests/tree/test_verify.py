@@ -1,13 +1,17 @@
 """`verify` names every fault, and finds none where there is none."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from bridge.errors import TreeError
 from bridge.oci import Digest, Reference
+from bridge.plan import Shown
+from bridge.tree.contents import shown
 from bridge.tree.publisher import Tree
-from bridge.tree.verify import verify
+from bridge.tree.verify import repair, verify
 from tests.tree import making
 
 
@@ -58,22 +62,40 @@ def test_a_directory_that_is_no_tree_is_refused(tmp_path: Path) -> None:
         list(verify(tmp_path / "nowhere"))
 
 
-def mended(root: Path) -> Tree:
-    """Take out what is damaged, as `verify --repair` does."""
-    damaged = [fault.blob for fault in verify(root) if fault.blob is not None]
-    tree = Tree(root)
-    with tree:
-        tree.discard(damaged)
-    return tree
+def mended(root: Path) -> Shown:
+    """Repair the tree, and return what it shows then."""
+    repair(root, list(verify(root)))
+    return shown(root)
 
 
 def test_a_publication_with_a_flipped_byte_is_taken_out_for_a_pass_to_publish_anew(root: Path) -> None:
     blob(root).write_bytes(b"other" * 1000)
-    assert mended(root).shown.publications == {}
+    assert mended(root).publications == {}
     assert list(verify(root)) == []
     with Tree(root) as tree:
         tree.publish(making.publication("app:1", making.image(tree, b"layer" * 1000)))
     assert list(verify(root)) == []
+
+
+def test_a_blob_that_the_disk_cannot_read_is_taken_out(root: Path) -> None:
+    blob(root).unlink()
+    os.mknod(blob(root), stat.S_IFSOCK | 0o644)  # cannot be opened, whoever asks
+    assert any(fault.words.startswith(f"blob {blob(root).name}: No such device") for fault in verify(root))
+    assert mended(root).publications == {}
+    assert list(verify(root)) == []
+
+
+def test_a_link_to_other_bytes_and_a_damaged_encoding_are_mended_and_everything_stays(root: Path) -> None:
+    link = root / "repositories/app/_oci/blobs/sha256" / blob(root).name
+    link.unlink()
+    link.write_bytes(b"layer" * 1000)
+    encoding = root / "encoded/gzip" / blob(root).name
+    encoding.parent.mkdir(parents=True)
+    encoding.write_bytes(b"none")
+    assert len(list(verify(root))) == 2
+    assert len(mended(root).publications) == 1
+    assert list(verify(root)) == []
+    assert not encoding.exists()
 
 
 def test_what_shares_no_damaged_blob_stays(root: Path) -> None:
@@ -81,7 +103,7 @@ def test_what_shares_no_damaged_blob_stays(root: Path) -> None:
         tree.publish(making.publication("other:1", making.image(tree, b"other layer")))
         tree.publish(making.publication("app:2", making.image(tree, b"another layer")))
     blob(root).write_bytes(b"other" * 1000)
-    assert sorted(map(str, mended(root).shown.publications)) == ["app:2", "other:1"]
+    assert sorted(map(str, mended(root).publications)) == ["app:2", "other:1"]
     assert list(verify(root)) == []
 
 

@@ -1,5 +1,6 @@
 """The api socket of a service: there where it is configured, closed to others, and loud where it gives root."""
 
+import asyncio
 import logging
 import stat
 
@@ -8,6 +9,7 @@ import pytest
 from bridge.relay.calls import Call
 from tests.faults.conftest import world
 from tests.faults.world import World
+from tests.relay.worlds import ask
 
 __all__ = ["world"]
 
@@ -30,6 +32,25 @@ async def test_a_service_warns_at_its_start_that_full_is_root(
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert any("which is root" in said and str(api) in said for said in warnings) is warned
     assert not api.exists()
+
+
+async def test_a_push_to_an_ipv6_address_publishes_there(world: World) -> None:
+    api = world.directory / "api"
+    world.settings |= {
+        "api": {"socket": str(api), "profile": "publish"},
+        "registry": {"listen": "[::1]:0"},
+        "publish": [{"match": "*", "skip": True}],
+    }
+    async with world.podman(), world.service() as service:
+        made = world.double.build("localhost/hand:1")
+        registry = service.facts.registry
+        assert registry.startswith("[::1]:")
+        path = f"/v4.0.0/libpod/images/localhost%2Fhand:1/push?destination={registry}/by/hand:1"
+        answer = await asyncio.to_thread(ask, api, f"POST {path}")
+        assert (answer.status, answer.records) == (200, (b"\n",))
+        assert await world.pull("by/hand", "1") == made.id
+        (told,) = (await asyncio.to_thread(ask, api, f"GET /v1.41/distribution/{registry}/by/hand:1/json")).json
+        assert told["Descriptor"]["digest"] == made.digest  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ def unix_socket(path: Path, section: str, group: str | None = None) -> Iterator[
     it cannot be made, and ConfigError for a group that does not exist.
     """
     number = -1 if group is None else _group(group, section)
-    _clear(path, section)
     with socket.socket(socket.AF_UNIX) as listener:
         _bind(listener, path, number, section)
         try:
@@ -61,6 +60,7 @@ def _group(name: str, section: str) -> int:
 
 def _bind(listener: socket.socket, path: Path, group: int, section: str) -> None:
     try:
+        _clear(path, section)
         _make_directory(path.parent, group)
         mask = os.umask(0o117)
         try:

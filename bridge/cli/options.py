@@ -1,5 +1,6 @@
 """The options that several verbs share, and the configuration that they make."""
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -7,6 +8,8 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bridge.cli.client import Client
     from bridge.config import Loaded
 
@@ -78,6 +81,13 @@ def client(context: click.Context, values: dict[str, Any]) -> "Client":
 
     loaded = load(context, values)
     socket = loaded.config.control.socket
-    if loaded.origins.get("control.socket") is None and not socket.exists() and SYSTEM_SOCKET.exists():
+    if loaded.origins.get("control.socket") is None and not _is_there(socket) and _is_there(SYSTEM_SOCKET):
         socket = SYSTEM_SOCKET
     return Client(socket)
+
+
+def _is_there(path: "Path") -> bool:
+    """Say whether there is such a file; what lies in a directory that is closed to the user is not there for him."""
+    with contextlib.suppress(PermissionError):
+        return path.exists()
+    return False

@@ -94,6 +94,6 @@ async def _until_it_ends(child: asyncio.subprocess.Process) -> None:
     finally:
         await process.stop(child)
     if child.returncode != 0:
-        lines = said.decode(errors="replace").strip().splitlines()
-        msg = f"podman system service ended with exit code {child.returncode}: {lines[-1] if lines else 'no word'}"
+        lines = said.decode(errors="replace").strip().splitlines()[-2:]  # the reason may stand before the error
+        msg = f"podman system service ended with exit code {child.returncode}: {'; '.join(lines) or 'no word'}"
         raise PodmanError(msg)

@@ -33,3 +33,14 @@ def test_a_lingering_user_has_a_registry_of_his_own_store_without_root(box: Box)
     assert box.run("podman", "images", "--quiet") == ""
     owner = box.run("stat", "--format=%U", f"/proc/{status['pid']}")
     assert owner == "ann"
+
+    # Root's own directory of sockets is closed to him, and that is not there for him.
+    box.run("install", "--directory", "--mode=0700", "/run/podbridge")
+    box.run(*_CONTROL, "stop", "podbridge-control.socket", "podbridge.service")
+    asked = box.ask(*_AS_ANN, "/home/ann/.local/bin/podbridge", "status")
+    assert "start one with `podbridge serve`" in asked.stderr
+    assert asked.returncode == 1
+    box.write("/home/ann/closed.yaml", "control: {socket: /run/podbridge/ann.sock}\n")
+    asked = box.ask(*_AS_ANN, "/home/ann/.local/bin/podbridge", "serve", "--config", "/home/ann/closed.yaml")
+    assert "cannot listen on /run/podbridge/ann.sock: Permission denied" in asked.stderr
+    assert asked.returncode == 1

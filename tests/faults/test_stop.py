@@ -50,16 +50,24 @@ async def test_stopping_while_a_save_hangs_leaves_no_process_and_no_staging(worl
             await world.shows({"app:1": made.id})
 
 
-async def test_a_save_that_somebody_terminates_is_not_published_though_it_exits_with_0(world: World) -> None:
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGTERM, "left out layer"), (signal.SIGKILL, "podman image save")],
+    ids=["TERM", "KILL"],
+)
+async def test_a_save_that_somebody_ends_is_not_published_though_it_may_exit_with_0(
+    world: World, number: signal.Signals, words: str
+) -> None:
     held = world.double.gate("save")
     async with world.podman(), world.service():
         world.double.faults.add("save", "hold", after=1, deaf=False, gate=str(held.path))
         made = world.double.build("localhost/app:1", "one", "two")
         await held.reached()
         (pid,) = processes(world)
-        os.kill(pid, signal.SIGTERM)
-        assert "left out layer" in await world.failed("app:1")
+        os.kill(pid, number)
+        assert words in await world.failed("app:1")
         assert world.shown() == {}
+        assert world.staged() == []
         await world.shows({"app:1": made.id})
 
 

@@ -6,6 +6,13 @@ from bridge.oci import Digest, Reference
 
 
 @dataclass(frozen=True, slots=True)
+class Looking:
+    """The image that was asked for is still looked for in podman's store."""
+
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """How far the publication of one image under one reference is.
 
@@ -29,14 +36,18 @@ class Shown:
     size: int
 
 
+Event = Looking | Step | Shown
+
 Record = dict[str, str]
 """One line of the stream: a JSON object with one key, `stream`, `manifestdigest` or `error`."""
 
 
-def records(event: Step | Shown) -> tuple[Record, ...]:
+def records(event: Event) -> tuple[Record, ...]:
     """Return an event as libpod's push tells it: text for people, at the end the digest for programs."""
     if isinstance(event, Shown):
         return {"stream": f"Published {event.reference}\n"}, {"manifestdigest": str(event.digest)}
+    if isinstance(event, Looking):
+        return ({"stream": f"Looking for {event.image} in podman's store\n"},)
     if not event.layers:
         return ({"stream": f"Preparing {event.reference} from image {event.image[:12]}\n"},)
     figures = f"{event.layers_done} of {event.layers} layers, {event.written / 1e6:.1f} MB"

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from bridge.control.schema import Problem
 from bridge.errors import (
@@ -41,6 +41,17 @@ def json(value: object, status: int = 200) -> web.Response:
 def refused(status: int, phrase: str, message: str) -> web.Response:
     """Return the answer to what reaches no handler; `phrase` is the status in words."""
     return json(Problem(phrase, message, status, phrase.title().replace(" ", "")), status)
+
+
+async def expected(request: web.Request) -> web.Response | None:
+    """Have a client that waits for that send its body, and refuse other expectations (RFC 9110, 10.1.1)."""
+    if request.version < HttpVersion11:
+        return None  # HTTP/1.0 knows no expectations
+    if request.headers["Expect"].lower() != "100-continue":
+        return refused(417, "expectation failed", "Expect: only 100-continue is known")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun
+    return None
 
 
 @web.middleware

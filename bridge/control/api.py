@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -12,11 +13,15 @@ from bridge.control.feed import Feed
 from bridge.control.schema import Explanation, PlanView, PublicationList, PublicationView, Status, SweptView
 from bridge.control.selection import Selection
 from bridge.oci import Reference
-from bridge.progress import Shown, Step
+from bridge.progress import Event, Shown
 
 PREFIX = openapi.PREFIX
 _LONGEST_BODY = 64 * 1024
 """Bytes; what can be asked for takes a few hundred."""
+
+_get = partial(web.get, allow_head=False, expect_handler=answers.expected)
+_post = partial(web.post, expect_handler=answers.expected)
+_delete = partial(web.delete, expect_handler=answers.expected)
 
 
 class Steering(Protocol):
@@ -34,9 +39,7 @@ class Steering(Protocol):
     def publication(self, reference: Reference) -> PublicationView:
         """Show one reference; raise NotPublishedError where nothing is known of it."""
 
-    def publishing(
-        self, image: str, reference: Reference | None, *, force: bool = False
-    ) -> AsyncGenerator[Step | Shown]:
+    def publishing(self, image: str, reference: Reference | None, *, force: bool = False) -> AsyncGenerator[Event]:
         """Publish an image now, and tell how far it is."""
 
     async def begin(self, image: str, reference: Reference | None, *, force: bool) -> list[PublicationView]:
@@ -87,7 +90,7 @@ class Probes:
     def routes(self, prefix: str = "") -> list[web.RouteDef]:
         """Return the routes below a prefix."""
         answering = {"healthz": self._healthz, "readyz": self._readyz, "metrics": self._text}
-        return [web.get(f"{prefix}/{name}", handler, allow_head=False) for name, handler in answering.items()]
+        return [_get(f"{prefix}/{name}", handler) for name, handler in answering.items()]
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -122,11 +125,11 @@ class Control:
         }
         application.add_routes(
             [
-                *(web.get(PREFIX + path, handler, allow_head=False) for path, handler in reading.items()),
-                web.post(f"{PREFIX}/publications", self._publish),
-                web.delete(f"{PREFIX}/publications/{{reference:.+}}", self._withdraw),
-                web.post(f"{PREFIX}/resync", self._resync),
-                web.post(f"{PREFIX}/gc", self._sweep),
+                *(_get(PREFIX + path, handler) for path, handler in reading.items()),
+                _post(f"{PREFIX}/publications", self._publish),
+                _delete(f"{PREFIX}/publications/{{reference:.+}}", self._withdraw),
+                _post(f"{PREFIX}/resync", self._resync),
+                _post(f"{PREFIX}/gc", self._sweep),
                 *self._probes.routes(),
                 *self._probes.routes(PREFIX),
             ]

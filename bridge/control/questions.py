@@ -65,7 +65,7 @@ async def publish_request(request: web.Request) -> PublishRequest:
     """Read what is to be published; raise InvalidError where the body does not say so."""
     try:
         return msgspec.json.decode(await request.read(), type=PublishRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, web.RequestPayloadError) as error:
         msg = f"body: {error}"
         raise InvalidError(msg) from error
 

@@ -15,7 +15,7 @@ from bridge.errors import ListenError
 from bridge.refusing import Refusing
 from bridge.units import Address
 
-_QUIET: dict[str, Any] = {"access_log": None}
+_SETTINGS: dict[str, Any] = {"access_log": None, "auto_decompress": False}
 
 
 @contextlib.contextmanager
@@ -59,7 +59,7 @@ async def _running(application: web.Application, listener: socket.socket) -> Asy
     await runner.setup()
     loop, manager = asyncio.get_running_loop(), runner.server
     assert manager is not None  # noqa: S101
-    server = await loop.create_server(lambda: _Connection(manager, loop=loop, **_QUIET), sock=listener)
+    server = await loop.create_server(lambda: _Connection(manager, loop=loop, **_SETTINGS), sock=listener)
     try:
         yield
     finally:

@@ -11,14 +11,14 @@ from bridge.control.questions import LINES, wants_lines
 from bridge.control.schema import EventView
 from bridge.errors import BridgeError
 from bridge.oci import Reference
-from bridge.progress import Shown, Step, failure, records
+from bridge.progress import Event, Shown, failure, records
 
 KEEP_ALIVE = 10.0
 """Seconds of silence after which an event stream says that it is still there."""
 
 
 async def progress(
-    request: web.Request, steps: AsyncGenerator[Step | Shown], conclude: Callable[[list[Reference]], object]
+    request: web.Request, steps: AsyncGenerator[Event], conclude: Callable[[list[Reference]], object]
 ) -> web.StreamResponse:
     """Answer with podman's push stream, one record a line, and last what `conclude` makes of all that is shown.
 

@@ -12,13 +12,13 @@ import msgspec
 
 from bridge.errors import BridgeError, ControlError, ImageUnknownError, InvalidError
 from bridge.oci import Reference
-from bridge.progress import Shown, Step, failure, records
+from bridge.progress import Event, Looking, Shown, failure, records
 from bridge.relay.exchange import Exchange
 
 _TOLD_DIGEST = (4, 6)
 """The version in a path from which on libpod's clients read a record with the digest."""
 
-Steps = AsyncGenerator[Step | Shown]
+Steps = AsyncGenerator[Event]
 
 
 class Publisher(Protocol):
@@ -27,7 +27,7 @@ class Publisher(Protocol):
     def publishing(self, image: str, reference: Reference | None, *, force: bool = False) -> Steps:
         """Publish an image now, and tell how far it is: steps, and at the end what is shown.
 
-        Once the image is found a step comes every few seconds in any case. Raises ImageUnknownError, and
+        Something comes every few seconds in any case. Raises ImageUnknownError, and
         BridgeError with the reason why it is not published.
         """
 
@@ -103,7 +103,8 @@ async def _libpod(exchange: Exchange, push: Push, steps: Steps) -> None:
 async def _compat(exchange: Exchange, push: Push, steps: Steps) -> None:
     """Stream what docker shows of a push; an unknown image is 404 before anything is streamed."""
     try:
-        first = await anext(steps)
+        while isinstance(first := await anext(steps), Looking):
+            pass
     except ImageUnknownError as error:
         message = f"failed to find image {push.image}: {push.image}: image not known"
         await exchange.refuse(404, _cause(error), message)
@@ -121,19 +122,21 @@ async def _compat(exchange: Exchange, push: Push, steps: Steps) -> None:
             await stream.write({"errorDetail": {"message": str(error)}, "error": str(error)})
 
 
-async def _chained(first: Step | Shown, rest: Steps) -> AsyncIterator[Step | Shown]:
+async def _chained(first: Event, rest: Steps) -> AsyncIterator[Event]:
     yield first
     async for step in rest:
         yield step
 
 
-def _docker(step: Step | Shown) -> tuple[dict[str, object], ...]:
+def _docker(step: Event) -> tuple[dict[str, object], ...]:
     if isinstance(step, Shown):
         tag, digest = step.reference.tag.name, str(step.digest)
         return (
             {"status": f"{tag}: digest: {digest} size: {step.size}"},
             {"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": step.size}},
         )
+    if isinstance(step, Looking):
+        return ()  # nothing may be told before the image is found
     done = f"Exporting, {step.layers_done} of {step.layers} layers" if step.layers else "Preparing"
     return ({"status": done, "progressDetail": {"current": step.written}, "id": step.image[:12]},)
 

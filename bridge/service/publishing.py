@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bridge.errors import ControlError
 from bridge.oci import Reference
 from bridge.plan import Target
-from bridge.progress import Shown, Step
+from bridge.progress import Event, Looking, Shown, Step
 from bridge.publish.reconcile import Reconciler
 from bridge.service import finding
 from bridge.service.requests import Requests
@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """Does what was asked, by way of the reconciler. A found image is told of every `tell_every` seconds."""
+    """Does what was asked, by way of the reconciler. Something is told every `tell_every` seconds."""
 
     reconciler: Reconciler
     requests: Requests
@@ -50,12 +50,19 @@ class Publishing:
             await self._begin(target)
         return targets
 
-    async def steps(self, asked: Asked) -> AsyncGenerator[Step | Shown]:
-        """Do it, and tell how far it is: steps, and one `Shown` for each reference.
+    async def steps(self, asked: Asked) -> AsyncGenerator[Event]:
+        """Do it, and tell how far it is: steps, and one `Shown` for each reference; `Looking` where that takes long.
 
         Raises ControlError, too, with the reason why one of them is not published.
         """
-        for target in await self.targets(asked):
+        looking = asyncio.create_task(self.targets(asked))
+        try:
+            while not (await asyncio.wait({looking}, timeout=self.tell_every))[0]:
+                yield Looking(asked.image)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+        for target in looking.result():
             async with contextlib.aclosing(self._follow(target, await self._begin(target))) as steps:
                 async for step in steps:
                     yield step

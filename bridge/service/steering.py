@@ -19,7 +19,7 @@ from bridge.control.schema import (
 )
 from bridge.errors import ControlError, NotReadyError, UnreachableError
 from bridge.oci import Reference
-from bridge.progress import Shown, Step
+from bridge.progress import Event
 from bridge.publish.reconcile import Reconciler
 from bridge.registry.workers import Workers
 from bridge.service import finding, views
@@ -105,9 +105,7 @@ class Steering:
         """Show one reference; raise NotPublishedError where nothing is known of it."""
         return self.inventory.one(reference)
 
-    def publishing(
-        self, image: str, reference: Reference | None, *, force: bool = False
-    ) -> AsyncGenerator[Step | Shown]:
+    def publishing(self, image: str, reference: Reference | None, *, force: bool = False) -> AsyncGenerator[Event]:
         """Publish an image now, and tell how far it is: steps, and one `Shown` for each reference.
 
         Under `reference` it stays until it is withdrawn or its image goes; otherwise the rules decide

@@ -9,7 +9,7 @@ import pytest
 from bridge.control.schema import PublicationView
 from bridge.errors import ControlError, ImageUnknownError, UnreachableError
 from bridge.oci import Digest, Reference
-from bridge.progress import Shown, Step, failure, records
+from bridge.progress import Event, Shown, Step, failure, records
 from bridge.service.steering import Steering
 from tests.double.gates import eventually
 from tests.faults.world import World
@@ -43,7 +43,7 @@ async def test_an_export_is_told_step_by_step_and_ends_with_what_is_shown(world:
         assert world.shown() == {"by/hand:1": made.id}
 
 
-async def _until(steps: AsyncIterator[Step | Shown], layers_done: int) -> AsyncIterator[Step]:
+async def _until(steps: AsyncIterator[Event], layers_done: int) -> AsyncIterator[Step]:
     async for step in steps:
         assert isinstance(step, Step)
         yield step

@@ -20,6 +20,7 @@ MALFORMED = {
     "field": (HEAD + b"no colon\r\n\r\n", 400),
     "long line": (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: d\r\n\r\n", 431),
     "long field": (HEAD + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+    "expectation": (HEAD + b"Expect: wonders\r\nConnection: close\r\n\r\n", 417),
     "many fields": (HEAD + b"X: a\r\n" * 200 + b"\r\n", 431),
 }
 
@@ -38,6 +39,22 @@ async def test_what_is_not_http_is_answered_with_a_problem_and_closed(
         assert set(told) == {"cause", "message", "response", "reason"}
         assert told["response"] == status
         assert told["message"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [(b"Content-Encoding: gzip\r\nContent-Length: 7", b"garbage"), (b"Transfer-Encoding: chunked", b"no length\r\n")],
+    ids=["coding", "chunk"],
+)
+async def test_a_body_that_cannot_be_read_is_told(
+    world: World, field: bytes, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST /bridge/v1/publications HTTP/1.1\r\nHost: d\r\nConnection: close\r\n%b\r\n\r\n" % field
+    async with world.podman(), world.service():
+        caplog.clear()
+        told = await say(await asyncio.open_unix_connection(str(world.control)), head + body)
+    assert told["response"] == 400
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

@@ -13,7 +13,7 @@ from bridge.config import ApiConfig, Profile
 from bridge.errors import ImageUnknownError
 from bridge.listening import DRAIN, unix_socket
 from bridge.oci import Reference
-from bridge.progress import Shown, Step
+from bridge.progress import Event
 from bridge.relay.desk import Desk, Login
 from bridge.relay.pushes import Publisher
 from bridge.relay.server import Relay, serving
@@ -28,9 +28,9 @@ class NoImages:
 
     async def publishing(
         self, image: str, reference: Reference | None, *, force: bool = False
-    ) -> AsyncGenerator[Step | Shown]:
+    ) -> AsyncGenerator[Event]:
         """Find nothing."""
-        steps: tuple[Step | Shown, ...] = ()
+        steps: tuple[Event, ...] = ()
         for step in steps:
             yield step
         msg = f"{image!r} is not in podman's store"

@@ -59,6 +59,19 @@ async def test_a_push_is_told_on_while_its_export_is_held(rig: Rig, world: World
     assert set(last) == ({"manifestdigest"} if kind == "libpod" else {"progressDetail", "aux"})
 
 
+async def test_a_push_whose_image_is_still_looked_for_is_told_on(rig: Rig, world: World) -> None:
+    gate = world.double.gate("listing")
+    async with world.podman(), world.service() as service:
+        world.double.build("localhost/hand:1")
+        world.double.faults.add("listing", "hold", gate=str(gate.path))
+        rig.publisher = dataclasses.replace(service, tell_every=SOON)
+        async with rig.relaying(service.reconciler.parts.podman.socket):
+            request = f"POST {PUSHES['libpod']} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"
+            while_held, *_, last = await _held_and_ended(rig.api, request, gate)
+    assert while_held == {"stream": "Looking for localhost/hand:1 in podman's store\n"}
+    assert set(last) == {"manifestdigest"}
+
+
 async def test_a_publication_of_the_control_api_is_told_on_while_its_export_is_held(
     rig: Rig, world: World, held: Gate
 ) -> None:

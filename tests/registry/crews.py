@@ -113,4 +113,11 @@ def resident(pid: int) -> int:
 
 def sockets(pid: int) -> int:
     """Return how many sockets a process has open."""
-    return sum(str(entry.readlink()).startswith("socket:") for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(map(_is_socket, Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _is_socket(entry: Path) -> bool:
+    try:
+        return str(entry.readlink()).startswith("socket:")
+    except FileNotFoundError:
+        return False  # closed meanwhile

@@ -2,12 +2,12 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,9 +61,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def scratch(parent: Path = Path("/tmp")) -> Iterator[Path]:
-    """Give a directory with a short name, for unix sockets; end what runs on it, unmount, and remove it."""
+    """Give a directory with a short name, for unix sockets; end what runs on it, unmount, and remove it.
+
+    podman makes names of images of paths (`oci:PATH`): none of ours may end in an underscore, as tempfile's can.
+    """
     parent.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="pb", dir=parent.resolve()))
+    directory = parent.resolve() / f"pb{secrets.token_hex(4)}"
+    directory.mkdir(mode=0o700)
     try:
         yield directory
     finally:

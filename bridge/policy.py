@@ -14,6 +14,8 @@ from bridge.oci import Reference
 from bridge.plan import NOT_KEPT, Image, Keep, Plan, Shown, Target, make_plan
 
 _TEMPLATE_FIELD = re.compile(r"host|path|name|tag|id|label\[.+\]")
+_BEING_BUILT = re.compile(r"(?:docker\.io/library|localhost)/[0-9a-f]{64}-tmp:latest")
+"""Given for a moment, by `podman build` too, and taken away when the image gets its own name (measured, 4.3.1)."""
 _NAME = re.compile(r"(?P<host>[^/]+)/(?P<path>[^@]+):(?P<tag>[^:/@]+)")
 
 
@@ -144,10 +146,8 @@ class Policy:
         parts = _NAME.fullmatch(name)
         if parts is None:
             return _left_out(name, "a name with a digest, or without a tag, is not published")
-        if parts["host"] in self.own:
-            return _left_out(name, "was pulled from this registry")
-        if image.labels.get(OPT_OUT) == "false":
-            return _left_out(name, f"its image says {OPT_OUT}=false")
+        if reason := self._objection(name, parts["host"], image):
+            return _left_out(name, reason)
         number, rule, trace = self._rule_for(name, image)
         told = f"rule {number}" if number else "default"
         if rule.skip:
@@ -166,6 +166,14 @@ class Policy:
         how = f", named by label {NAMED}" if by_label else ""
         trace = (*trace, f"{told}: published as {', '.join(map(str, references))}{how}", *self._doubt(parts["host"]))
         return Decision(name, references, keep=keep, by_label=by_label, trace=trace)
+
+    def _objection(self, name: str, host: str, image: Image) -> str:
+        """Return why no rule is asked for a name; nothing where they are."""
+        if _BEING_BUILT.fullmatch(name):
+            return "is buildah's name for an image that it is still building"
+        if host in self.own:
+            return "was pulled from this registry"
+        return f"its image says {OPT_OUT}=false" if image.labels.get(OPT_OUT) == "false" else ""
 
     def _doubt(self, host: str) -> tuple[str, ...]:
         """Say what to do about a name from a registry that has our port, and may be ours by a name of a name server."""

@@ -32,6 +32,14 @@ def test_without_rules_localhost_is_dropped_and_other_hosts_are_kept(name: str, 
     assert references(Policy(), name) == [reference]
 
 
+@pytest.mark.parametrize("host", ["docker.io/library", "localhost"])
+def test_a_name_that_an_image_has_only_while_it_is_built_is_left_out(host: str) -> None:
+    name = f"{host}/{'0f' * 32}-tmp:latest"
+    assert Policy().decide(name, image(name)).reason == "is buildah's name for an image that it is still building"
+    assert references(Policy(), name.replace("latest", "1")) != []
+    assert references(Policy(), name.replace("0f-", "f-")) != []
+
+
 @pytest.mark.parametrize("name", ["localhost/app@sha256:" + "0" * 64, "app", "localhost/app", ""])
 def test_names_with_a_digest_or_without_a_tag_are_left_out(name: str) -> None:
     decision = Policy().decide(name, image(name))

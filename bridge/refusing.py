@@ -1,6 +1,7 @@
 """Answering in an API's own words what never reaches its handlers: what is no HTTP, and our own failures."""
 
 import logging
+from abc import ABC, abstractmethod
 from http import HTTPStatus
 
 from aiohttp import web
@@ -9,12 +10,12 @@ from aiohttp.http_exceptions import LineTooLong
 log = logging.getLogger(__name__)
 
 
-class Refusing(web.RequestHandler):
+class Refusing(web.RequestHandler, ABC):
     """A connection that aiohttp parses, and whose errors below HTTP leave as `refusal` writes them."""
 
+    @abstractmethod
     def refusal(self, status: HTTPStatus, message: str | None) -> web.Response:
         """Return the answer with this status; `message` is what the parser says."""
-        raise NotImplementedError
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

@@ -66,7 +66,7 @@ class Exporter:
         if found is not None:
             return Exported(found.descriptor, found.fidelity, found.size)
         own = await threads.run(self._tree.own, image.source)
-        return None if own is None else Exported(own, Fidelity.EXACT, await threads.run(self._tree.size, own))
+        return None if own is None else Exported(own[0], Fidelity.EXACT, own[1])
 
     @contextlib.asynccontextmanager
     async def export(self, image: Image, store: Iterable[Image] = ()) -> AsyncIterator[Exported]:

@@ -40,9 +40,14 @@ class Exchange:
         self.call = Call.parse(request.method, request.target)
         self.answered = False
         """Whether the client was sent the beginning of an answer."""
-        self.endless = self.call.follows
-        """Whether the answer has no end of its own that is worth waiting for."""
+        self.is_tunnel = False
+        """Whether the connection has become one in which either side may speak."""
         self._persists = request.persists
+
+    @property
+    def endless(self) -> bool:
+        """Whether the answer has no end of its own that is worth waiting for."""
+        return self.is_tunnel or self.call.follows
 
     async def read(self) -> tuple[bytes, bytes]:
         """Return the request's body without and with its framing; raise InvalidError where it is too long."""

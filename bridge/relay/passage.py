@@ -41,7 +41,7 @@ class Passage:
             answer = await self._final_answer()
             self._exchange.answered = True
             if self._is_tunnel(answer):
-                self._exchange.endless = True
+                self._exchange.is_tunnel = True
                 await self._tunnel(group, upward, answer)
                 return False
             await deliver(self, answer)

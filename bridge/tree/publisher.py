@@ -131,10 +131,11 @@ class Tree:
                     return item
         return None
 
-    def own(self, source: Source) -> Descriptor | None:
-        """Return the descriptor of podman's own manifest of an image; None where the tree lacks any of it.
+    def own(self, source: Source) -> tuple[Descriptor, int] | None:
+        """Return the descriptor of podman's own manifest of an image, and the bytes of all that it references.
 
-        What it was published for does not matter: every manifest in the tree was verified, and names plain layers.
+        None where the tree lacks any of it. What it was published for does not matter: every manifest in the
+        tree was verified, and names plain layers.
         """
         if source.digest is None:
             return None
@@ -142,10 +143,11 @@ class Tree:
             content = self.paths.blob(source.digest).read_bytes()
             manifest = Manifest.parse(content)
             descriptor = Descriptor(manifest.media_type, source.digest, len(content))
-            self.size(descriptor)
+            size = self.size(descriptor)
         except (FileNotFoundError, InvalidError, TreeError):
             return None
-        return descriptor if manifest.config is not None and manifest.config.digest.hex == source.image_id else None
+        is_of_image = manifest.config is not None and manifest.config.digest.hex == source.image_id
+        return (descriptor, size) if is_of_image else None
 
     def has(self, digest: Digest) -> bool:
         """Say whether the tree holds the blob. What it holds was verified when it came in."""

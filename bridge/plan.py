@@ -141,7 +141,7 @@ def make_plan(wanted: Mapping[Reference, Target], shown: Shown, images: Iterable
     publish = [
         target
         for reference, target in wanted.items()
-        if reference not in shown.held and reference not in requested and _differs(target, published.get(reference))
+        if reference not in shown.held and reference not in requested and differs(target, published.get(reference))
     ]
     publish.sort(key=lambda target: (target.image.source not in sources, target.image.size, target.reference))
     left = [
@@ -169,9 +169,11 @@ def is_mass_withdrawal(plan: Plan, shown: Shown, limit: float) -> bool:
 _MANY = 10
 
 
-def _differs(target: Target, publication: Publication | None) -> bool:
+def differs(target: Target, publication: Publication | None) -> bool:
+    """Say whether a publication is not, or not yet, what `target` is to be."""
     return (
         publication is None
+        or publication.requested != target.requested
         or publication.source != target.image.source
         or publication.origins != target.image.digests
         or publication.keep != target.keep

@@ -18,7 +18,7 @@ from bridge.errors import BridgeError, PodmanError
 from bridge.oci import Reference
 from bridge.plan import Image, Plan, Shown, Target, is_mass_withdrawal, make_plan
 from bridge.policy import Policy, Wanted
-from bridge.publish import telling, threads
+from bridge.publish import telling
 from bridge.publish.failures import Failures, retry_delay, words
 from bridge.publish.noticed import Noticed
 from bridge.publish.parts import Bounds, Parts
@@ -37,9 +37,9 @@ LONGEST_BLIND = 30.0
 class Reconciler:
     """Keeps one tree in step with one store.
 
-    `ready` is set when the first pass, exports included, is through. `held_back` and `shown` are what the
-    last pass left, for others to read, as are `images`, `wanted`, `queue` and `failures`. `passes` counts them
-    by what came of them: changed, unchanged, failed.
+    `ready` is set when the first pass, exports included, is through. `held_back` is what the last pass left,
+    for others to read, as are `images`, `wanted`, `queue` and `failures`. `passes` counts them by what came of
+    them: changed, unchanged, failed.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -49,7 +49,6 @@ class Reconciler:
         self.parts = parts
         self.noticed = Noticed()
         self.passes: Counter[str] = Counter()
-        self._remember()
         self._writer = TreeWriter(parts)
         self._work = Work(parts, self._writer, self.poke, self._settle)
         self._poked = asyncio.Event()
@@ -58,6 +57,11 @@ class Reconciler:
         self._failed_looks = 0
         self._failed_withdrawals = 0
         self._listing = 0.0
+
+    @property
+    def shown(self) -> Shown:
+        """What the tree shows, as far as its writes are through."""
+        return self._writer.shown
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -160,13 +164,14 @@ class Reconciler:
         """Take a reference out of the tree; raise TreeError or OSError where that fails."""
         async with self._writer.turn:
             await self._writer.withdraw(reference, hold=hold)
-            self._remember()
+        if hold:
+            self._work.drop(reference)
+        self._settle()
 
     async def release(self, reference: Reference) -> None:
         """Let a held reference be published again."""
         async with self._writer.turn:
-            await threads.run(self.parts.tree.release, reference)
-            self._remember()
+            await self._writer.release(reference)
         self.failures.forget(reference)
 
     async def sweep(self, *, dry_run: bool = False) -> Swept:
@@ -236,7 +241,6 @@ class Reconciler:
 
     def _settle(self) -> None:
         """Say whether the tree shows the store now."""
-        self._remember()
         conditions = self.parts.conditions
         if self.last_look is None or self.queue:
             return
@@ -250,6 +254,3 @@ class Reconciler:
             conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published{denied}")
         conditions.confirm(Kind.READY)
         self.ready.set()
-
-    def _remember(self) -> None:
-        self.shown = self.parts.tree.shown

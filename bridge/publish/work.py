@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError, DeniedError, ImageUnknownError, PodmanError, TreeError
+from bridge.oci import Reference
 from bridge.plan import Image, Source, Target
 from bridge.policy import Wanted
 from bridge.publish.export import SIDE_BY_SIDE, Exported
@@ -47,6 +48,11 @@ class Work:
         """Have this done, and nothing else that waits."""
         self.queue = queue
         self._queued.set()
+
+    def drop(self, reference: Reference) -> None:
+        """Have nothing done for a reference; an export that is under way ends, and is not shown."""
+        self.queue = tuple(target for target in self.queue if target.reference != reference)
+        self.failures.forget(reference)
 
     def take_note(self, images: tuple[Image, ...], wanted: Wanted) -> None:
         """Remember what a pass found in the store, and what it wants of it; other gates are asked anew."""
@@ -129,6 +135,8 @@ class Work:
                 self.failures.forget(work.target.reference)
 
     def _is_wanted(self, target: Target) -> bool:
+        if self._parts.tree.holds_out(target.reference):
+            return False  # since it was queued: what is asked for by hand was released before
         now = self.wanted.targets.get(target.reference)
         return target.requested or (now is not None and now.image.source == target.image.source)
 

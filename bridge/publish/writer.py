@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import ParamSpec
 
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
@@ -17,14 +18,17 @@ from bridge.publish.gates import Try
 from bridge.publish.parts import Parts
 from bridge.tree.sweeping import Swept
 
+_Words = ParamSpec("_Words")
+
 log = logging.getLogger(__name__)
 
 
 class TreeWriter:
-    """Writes into one tree. Hold `turn` over what is decided and written as one."""
+    """Writes into one tree. Hold `turn` over what is decided and written as one; `shown` is what it shows now."""
 
     def __init__(self, parts: Parts) -> None:
         self.turn = asyncio.Lock()
+        self.shown = parts.tree.shown
         self._tree = parts.tree
         self._conditions = parts.conditions
         self._changes = parts.changes
@@ -50,7 +54,7 @@ class TreeWriter:
             attempts=work.attempt, trigger=work.trigger,
         )  # fmt: skip
         try:
-            await threads.run(self._tree.publish, publication)
+            await self._write(self._tree.publish, publication)
         except asyncio.CancelledError:
             if self._tree.publication(target.reference) is publication:
                 self._say_published(change)  # the write was done: a stop is no reason to keep that to ourselves
@@ -71,10 +75,14 @@ class TreeWriter:
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Withdraw, because somebody asked for it. Raises TreeError or OSError."""
         shown = self._tree.publication(reference)
-        await threads.run(self._tree.withdraw, reference, hold=hold)
+        await self._write(self._tree.withdraw, reference, hold=hold)
         log.info("withdrawn reference=%s held=%s", reference, hold)
         if shown is not None:
             self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=Trigger.REQUEST))
+
+    async def release(self, reference: Reference) -> None:
+        """Let a held reference be published again. Raises TreeError or OSError."""
+        await self._write(self._tree.release, reference)
 
     async def withdraw_quietly(self, reference: Reference, trigger: Trigger) -> bool:
         """Withdraw; tell a failure as a condition and return False: the next pass tries again."""
@@ -95,9 +103,16 @@ class TreeWriter:
             log.info("swept manifests=%d blobs=%d bytes=%d", swept.manifests, swept.blobs, swept.freed)
         return swept
 
+    async def _write(self, write: Callable[_Words, None], *args: _Words.args, **kwargs: _Words.kwargs) -> None:
+        """Write, and look at what is shown then, also where the write failed half-way or its task was cancelled."""
+        try:
+            await threads.run(write, *args, **kwargs)
+        finally:
+            self.shown = self._tree.shown
+
     async def _quietly(self, write: Callable[[Reference], None], reference: Reference, done: str) -> bool:
         try:
-            await threads.run(write, reference)
+            await self._write(write, reference)
         except (BridgeError, OSError) as error:
             self._conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", f"{reference}: {words(error)}")
             return False

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bridge.control.schema import PublicationView
 from bridge.errors import NotPublishedError
 from bridge.oci import Reference
-from bridge.plan import Target
+from bridge.plan import Target, differs
 from bridge.publish.reconcile import Reconciler
 from bridge.service import views
 from bridge.service.requests import Requests
@@ -22,10 +22,10 @@ class Inventory:
         """Return a view of each reference, in order. What is later in the list below hides what is earlier."""
         shown = self.reconciler.shown
         found = self._withdrawn()
-        found |= {reference: views.held(reference) for reference in shown.held}
         found |= {reference: views.published(item) for reference, item in shown.publications.items()}
         found |= {target.reference: self._waiting(target) for target in self.waiting}
         found |= self._failures()
+        found |= {reference: views.held(reference) for reference in shown.held}
         return [found[reference] for reference in sorted(found)]
 
     def one(self, reference: Reference) -> PublicationView:
@@ -49,8 +49,10 @@ class Inventory:
 
     @property
     def waiting(self) -> list[Target]:
-        """What is exported, or waits for that."""
-        return [*self.reconciler.queue, *self.requests.waiting]
+        """What is exported, or waits for that, and is not shown yet."""
+        shown = self.reconciler.shown.publications
+        targets = (*self.reconciler.queue, *self.requests.waiting)
+        return [target for target in targets if differs(target, shown.get(target.reference))]
 
     def _withdrawn(self) -> dict[Reference, PublicationView]:
         old = sorted(self.reconciler.parts.tree.superseded, key=lambda one: one.since)

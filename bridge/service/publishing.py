@@ -88,9 +88,11 @@ class Publishing:
         return Step(target.reference, target.image.id, now.layers_done, now.layers, now.written)
 
     def _shown(self, target: Target) -> Shown:
-        publication = self.reconciler.shown.publications.get(target.reference)
+        shown = self.reconciler.shown
+        publication = shown.publications.get(target.reference)
         if publication is not None and publication.source == target.image.source:
             return Shown(target.reference, publication.descriptor.digest, publication.descriptor.size)
-        why = self.requests.failure(target) or "its image has left podman's store"
+        gone = "it was held back meanwhile" if target.reference in shown.held else "its image has left podman's store"
+        why = self.requests.failure(target) or gone
         msg = f"{target.reference} is not published: {why}"
         raise ControlError(msg)

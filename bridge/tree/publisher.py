@@ -118,6 +118,10 @@ class Tree:
         """Return what the reference shows; None where that is nothing."""
         return self._index(reference.repository).publications.get(reference.tag)
 
+    def holds_out(self, reference: Reference) -> bool:
+        """Say whether the reference was withdrawn to stay out."""
+        return reference.tag in self._index(reference.repository).held
+
     def find(self, source: Source, origins: frozenset[Digest]) -> Publication | None:
         """Return a publication of the same source, shown or superseded, whose bytes are in the tree.
 

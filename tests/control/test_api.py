@@ -1,5 +1,6 @@
 """What the control API shows of references, what it does with them, and how it refuses."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -74,6 +75,28 @@ async def test_what_failed_says_why_and_when_it_is_tried_again_and_what_it_serve
         assert failed["attempts"] >= 1
         assert failed["retryAt"] > 1e9
         assert failed["podmanDigest"] == new.digest
+
+
+async def test_a_hold_during_the_export_keeps_it_out(world: World) -> None:
+    """By the rules, and by hand: who asked is told. It is held from the answer on, not from the export's end."""
+    world.settings |= BY_HAND
+    gate = world.double.gate("save")
+    world.double.faults.add("save", "hold", times=2, after=0, deaf=False, gate=str(gate.path))
+    async with world.podman(), world.service() as steering:
+        world.double.build("localhost/app:1", "by rule")
+        world.double.build("localhost/hand/app:1", "by hand")
+        asking = asyncio.create_task(publish(world, {"image": "hand/app:1", "as": "one:1"}))
+        for reference in ("app:1", "one:1"):
+            await is_in_state(world, reference, "Exporting")
+            assert (await ask(world, "DELETE", f"publications/{reference}?hold=true")).status == 204
+            assert (await view(world, reference))["state"] == "Held"
+        gate.open()
+        refused = await asking
+        assert (refused.status, refused.json["message"]) == (409, "one:1 is not published: it was held back meanwhile")
+        await eventually(lambda: world.staged() == [], what="both exports have ended")
+        await steering.resync(prune=False)
+        assert world.shown() == {}
+        assert {(await view(world, reference))["state"] for reference in ("app:1", "one:1")} == {"Held"}
 
 
 async def test_publications_are_filtered_and_paged(world: World) -> None:

@@ -11,6 +11,8 @@ from bridge.errors import InvalidError
 LINES = "application/x-ndjson"
 """The media type of one JSON document a line."""
 
+_WAY_OUT = "/bridge/v1/openapi.json says what can be asked"
+
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """No question at all."""
@@ -57,7 +59,7 @@ def query(request: web.Request, kind: type[_Question]) -> _Question:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        msg = f"query: {error}"
+        msg = f"query: {error}; {_WAY_OUT}"
         raise InvalidError(msg) from error
 
 
@@ -66,7 +68,7 @@ async def publish_request(request: web.Request) -> PublishRequest:
     try:
         return msgspec.json.decode(await request.read(), type=PublishRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, web.RequestPayloadError) as error:
-        msg = f"body: {error}"
+        msg = f"body: {error}; {_WAY_OUT}"
         raise InvalidError(msg) from error
 
 

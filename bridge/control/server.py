@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from bridge.control import answers
 from bridge.control.api import Control, Probes, Sources
 from bridge.errors import ListenError
+from bridge.listening import BACKLOG
 from bridge.refusing import Refusing
 from bridge.units import Address
 
@@ -59,7 +61,8 @@ async def _running(application: web.Application, listener: socket.socket) -> Asy
     await runner.setup()
     loop, manager = asyncio.get_running_loop(), runner.server
     assert manager is not None  # noqa: S101
-    server = await loop.create_server(lambda: _Connection(manager, loop=loop, **_SETTINGS), sock=listener)
+    made = partial(_Connection, manager, loop=loop, **_SETTINGS)
+    server = await loop.create_server(made, sock=listener, backlog=BACKLOG)
     try:
         yield
     finally:

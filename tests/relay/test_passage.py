@@ -326,3 +326,16 @@ async def test_the_floor_raises_what_is_announced_and_nothing_else(rig: Rig) -> 
         assert b"\r\nApi-Version: 1.44\r\nLibpod-Api-Version: 4.3.1\r\n" in answer
     assert ping.endswith(b"Content-Length: 2\r\n\r\nOK")
     assert json.loads(version.partition(b"\r\n\r\n")[2]) == {"Version": "4.3.1", "ApiVersion": "1.44"}
+
+
+async def test_with_a_floor_an_error_that_ends_with_the_connection_is_delivered_too(rig: Rig) -> None:
+    """So podman answers a request without `Host`, and others that its server refuses by itself."""
+    rig.floor = "1.44"
+    refusal = b"HTTP/1.1 400 Bad Request: missing Host\r\nConnection: close\r\n\r\n400 Bad Request: missing Host"
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_head(reader)
+        writer.write(refusal)
+
+    async with rig.upstream(handle):
+        assert await rig.say(b"GET /_ping HTTP/1.1\r\n\r\n", end=False) == refusal

@@ -244,7 +244,7 @@ def test_publish_takes_a_reference_of_the_rules_only_by_force(own: Service) -> N
     own.store.build("localhost/a:1", "a")
     own.store.build("localhost/b:1", "b")
     own.start()
-    assert "or use --force" in complaint(own, "publish", "a:1", "--as", "b:1")
+    assert "or use `podbridge publish --force`" in complaint(own, "publish", "a:1", "--as", "b:1")
     own.tell("publish", "a:1", "--as", "b:1", "--force")
     assert own.client.shows("b", "1", own.store.digest("localhost/a:1"))
 

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.config import Profile
 from bridge.relay.wire import Wire
-from tests.relay.rig import Rig, descriptors, hung_up, request_head, until
+from tests.relay.rig import REGISTRY, Rig, descriptors, hung_up, request_head, until
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 CLOSING = b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"
@@ -260,6 +260,16 @@ async def test_a_refused_client_may_finish_sending_and_read_why(rig: Rig) -> Non
     told = json.loads(body)
     assert told["response"] == 403
     assert "profile: full" in told["message"]
+
+
+@pytest.mark.parametrize("path", ["/images/app/push?tag=1", "/v4.0.0/libpod/images/app/push?destination=quay.io/app:1"])
+async def test_a_push_elsewhere_is_told_where_it_may_go(rig: Rig, path: str) -> None:
+    """Who forgot the registry's address must not think that he needs `full`, which is root."""
+    rig.profile = Profile.PUBLISH
+    async with rig.relaying():
+        answer = await rig.say(f"POST {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode(), end=False)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert f"what is pushed to {REGISTRY}/NAME:TAG is published".encode() in answer
 
 
 async def test_podman_away_is_said_in_podmans_own_form(rig: Rig) -> None:

@@ -115,7 +115,8 @@ def _content(match: re.Match[str], asked: dict[str, str]) -> Asked:
     digest = _digest(match["reference"])
     if match["kind"] == "blobs":
         return BlobOf(repository, namespace, digest)
-    return ReferrersOf(repository, namespace, digest, asked.get("artifactType", ""))
+    # A "+" that a client left as it is reads as a space, which no media type has.
+    return ReferrersOf(repository, namespace, digest, asked.get("artifactType", "").replace(" ", "+"))
 
 
 def _slice(asked: dict[str, str]) -> Slice:

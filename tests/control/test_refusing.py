@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bridge.control import server
 from tests.end_to_end.programs import free_port
 from tests.faults.world import World
 
@@ -40,6 +41,25 @@ async def test_what_is_not_http_is_answered_with_a_problem_and_closed(
         assert told["response"] == status
         assert told["message"]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_idle_connections_to_the_probes_are_few_and_short(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reaches the port could else hold as many of the service's files as it may open, and end all exports."""
+    monkeypatch.setitem(server._SETTINGS, "keepalive_timeout", 3.0)
+    world.settings["metrics"] = {"listen": f"127.0.0.1:{free_port()}"}
+    async with world.podman(), world.service() as service:
+        host, _, port = service.facts.sockets["metrics"].rpartition(":")
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(server.MOST_PROBING)]
+        told = await say(await asyncio.open_connection(host, int(port)), b"")
+        assert (told["response"], told["reason"]) == (503, "ServiceUnavailable")
+        async with asyncio.timeout(20):
+            assert [await reader.read() for reader, _ in idle] == [b""] * len(idle)
+        for _, writer in idle:
+            writer.close()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
 
 
 @pytest.mark.parametrize(

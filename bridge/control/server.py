@@ -23,7 +23,15 @@ IDLE = 120.0
 MOST_PROBING = 64
 """Connections to the probes on TCP: whoever reaches them must not take the files that the service needs."""
 
-_SETTINGS: dict[str, Any] = {"access_log": None, "auto_decompress": False, "keepalive_timeout": IDLE}
+_LINGER = 1.0
+"""Seconds that a client whose body nobody reads has to stop sending it: it is on this machine."""
+
+_SETTINGS: dict[str, Any] = {
+    "access_log": None,
+    "auto_decompress": False,
+    "keepalive_timeout": IDLE,
+    "lingering_time": _LINGER,
+}
 
 
 @contextlib.contextmanager

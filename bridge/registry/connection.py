@@ -56,7 +56,7 @@ class Connection(Refusing):
     """One client's connection."""
 
     def __init__(self, listener: "Listener") -> None:
-        self.answering: Request | None = None
+        self.answering = False
         self._listener = listener
         self._counted = False
         self._heard_all = False
@@ -98,7 +98,7 @@ class Connection(Refusing):
         self._heard_all = True
         if self.transport is None or self.transport.get_extra_info("sslcontext") is not None:
             return False
-        return self.answering is not None or bool(self._messages)
+        return self.answering or bool(self._messages)
 
     def close_if_idle(self) -> None:
         """Close the connection where nothing was asked, or everything answered."""
@@ -115,7 +115,7 @@ class Connection(Refusing):
         self._listener.meter.answered(response.status, coding, size)
         if self._listener.access_log and isinstance(request, Request):
             log_request(request, response, time.monotonic() - request.began)
-        self.answering = None
+        self.answering = False
         if self._heard_all and not self._messages:
             self.close()
 
@@ -142,7 +142,7 @@ class Request(web.BaseRequest):
         super().__init__(message, payload, protocol, writer, task, asyncio.get_running_loop())
         assert isinstance(protocol, Connection)  # noqa: S101
         self.connection = protocol
-        protocol.answering = self
+        protocol.answering = True
         self.began = time.monotonic()
 
     @property

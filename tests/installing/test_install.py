@@ -64,7 +64,7 @@ def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
         line.removeprefix("install.sh: ") for line in said.splitlines()
     }, "a dry run says what will be written"
     digest = box.build("localhost/hello")
-    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1, 20)
+    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1)
     assert box.run("man", "--pager=cat", "podbridge").startswith("PODBRIDGE(1)")
     assert enabled(box) == list(UNITS)
 
@@ -125,7 +125,7 @@ def test_what_was_installed_without_a_start_is_left_so(box: Box) -> None:
 def test_confined_it_runs_as_a_user_of_its_own_and_stays_so(box: Box) -> None:
     install(box, "--confined")
     digest = box.build("localhost/hello")
-    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1, 20)
+    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1)
     assert box.run("stat", "--format=%U", "/var/lib/podbridge/podbridge.json") == "podbridge"
     install(box)
     assert box.unit("User") == "podbridge"
@@ -161,7 +161,7 @@ def test_the_journal_has_the_pairs_of_a_line_as_fields(box: Box) -> None:
     install(box)
     digest = box.build("localhost/hello")
     query = "journalctl", "--unit=podbridge.service", "--output=json", "PODBRIDGE_REFERENCE=hello:latest"
-    told = eventually(lambda: box.ask(*query).stdout, 20)
+    told = eventually(lambda: box.ask(*query).stdout)
     entry = json.loads(told.splitlines()[0])
     assert entry["PODBRIDGE_DIGEST"] == digest
     assert entry["MESSAGE"].startswith(f"published reference=hello:latest digest={digest} ")

@@ -8,7 +8,7 @@ from tests.end_to_end.programs import eventually
 from tests.systemd.box import Box
 from tests.systemd.conftest import SOCKETS
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)
 
 INSTALL = "/checkout/contrib/install.sh"
 FILE = "/etc/podbridge/podbridge.yaml"
@@ -19,7 +19,7 @@ PLACES = "/etc", "/usr", "/opt", "/var/lib", "/run/podbridge", "/home"
 
 def install(box: Box, *words: str) -> str:
     """Run the script, and return what it said on standard error, then what it printed."""
-    done = box.ask(INSTALL, *words, timeout=200)
+    done = box.ask(INSTALL, *words, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr + box.journal()
     return done.stderr + done.stdout
 
@@ -30,7 +30,7 @@ def upgrade(box: Box) -> str:
     for name in ("contrib", "bridge", "pyproject.toml", "README.md", "LICENSE"):
         box.run("cp", "--recursive", f"/checkout/{name}", "/newer/")
     box.run("sed", "--in-place", "s/^__version__ = .*/__version__ = '9.9.9'/", "/newer/bridge/__init__.py")
-    return box.run("/newer/contrib/install.sh", timeout=200)
+    return box.run("/newer/contrib/install.sh", timeout=600)
 
 
 def enabled(box: Box) -> list[str]:
@@ -141,17 +141,17 @@ def test_a_user_installs_for_himself_alone_without_root(box: Box) -> None:
     box.run("loginctl", "enable-linger", "ann")
     box.run("systemctl", "start", f"user@{box.run('id', '-u', 'ann')}.service")
     before = files(box)
-    said = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
+    said = box.ask(*AS_ANN, INSTALL, "--user", timeout=600)
     assert said.returncode == 0, said.stdout + said.stderr
     assert ": in order, pid " in said.stdout
     written = files(box) - before
     assert {path for path in written if not path.startswith("/home/ann/")} == set()
     assert "/home/ann/.local/share/podbridge/podbridge.json" in written
-    again = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
+    again = box.ask(*AS_ANN, INSTALL, "--user", timeout=600)
     assert (again.returncode, "write" in again.stderr) == (0, False)
     control = "systemctl", "--user", "--machine=ann@.host"
     box.run(*control, "disable", "--now", *UNITS)
-    assert "that stays so until: systemctl --user enable" in box.ask(*AS_ANN, INSTALL, "--user", timeout=200).stderr
+    assert "that stays so until: systemctl --user enable" in box.ask(*AS_ANN, INSTALL, "--user", timeout=600).stderr
     assert box.ask(*control, "is-enabled", *UNITS).stdout.split() == ["disabled"] * 3
     box.run(*AS_ANN, INSTALL, "--user", "--uninstall", "--purge")
     assert {path for path in files(box) - before if "podbridge" in path} == set()

@@ -52,7 +52,7 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
             facts.own_podman = podman.socket == connecting.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
-            steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls)
+            steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls, settings)
             await enter(commands.taken(config, steering, control_socket))
             await enter(hearing(reconciler.parts, PATIENCE))
             if api_socket is not None:

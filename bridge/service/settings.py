@@ -1,5 +1,6 @@
 """The configuration in force: what a running service takes up of a new one, and what needs a restart."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
@@ -29,6 +30,7 @@ class Settings:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._followers: list[Follower] = []
+        self._changing = asyncio.Lock()
 
     @contextlib.contextmanager
     def followed_by(self, follower: Follower) -> Iterator[None]:
@@ -42,11 +44,20 @@ class Settings:
         finally:
             self._followers.remove(follower)
 
+    async def settled(self) -> None:
+        """Return when no change is under way: what is in force then is what was asked for before."""
+        async with self._changing:
+            return
+
     async def change(self, new: Config) -> None:
         """Take up `new`, as far as that can be done at run time, and warn of what needs a restart.
 
         Raises BridgeError where it is refused; then the one before is in force, whole.
         """
+        async with self._changing:
+            await self._change(new)
+
+    async def _change(self, new: Config) -> None:
         before = self.config
         for key in _keys(new):
             if key not in TAKEN_UP and _get(new, key) != _get(before, key):

@@ -26,6 +26,7 @@ from bridge.service import finding, views
 from bridge.service.inventory import Inventory
 from bridge.service.publishing import TELL_EVERY, Asked, Publishing
 from bridge.service.requests import Requests
+from bridge.service.settings import Settings
 
 
 @dataclass(slots=True)
@@ -48,6 +49,7 @@ class Steering:
     requests: Requests
     facts: Facts
     workers: Workers
+    settings: Settings
     tell_every: float = TELL_EVERY
 
     @property
@@ -150,7 +152,11 @@ class Steering:
             await self.reconciler.withdraw(reference, hold=hold)
 
     async def resync(self, *, prune: bool) -> Status:
-        """Look at everything now, also at what failed and waits; `prune` lets a mass withdrawal through."""
+        """Look at everything now, also at what failed and waits; `prune` lets a mass withdrawal through.
+
+        A new configuration that is just being taken up is waited for: the look goes by its rules.
+        """
+        await self.settings.settled()
         self.reconciler.failures.clear()
         if not await self.reconciler.look(prune=prune):
             raise UnreachableError(self.reconciler.parts.conditions[Kind.PODMAN_REACHABLE].message)

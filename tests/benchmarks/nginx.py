@@ -17,8 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.end_to_end.programs import free_port
 from tests.registry.trees import Shelf
-from tests.registry.webservers import NGINX, free_address, nginx
+from tests.registry.webservers import NGINX, nginx
 
 from .report import say_missed
 
@@ -49,7 +50,7 @@ async def measure(rounds: int, seconds: int) -> dict[str, float]:
         blob = shelf.root / "blobs" / "sha256" / descriptor.digest.hex
         (directory / "plain").mkdir()
         shutil.copy(blob, directory / "plain" / "file")
-        plain = free_address()
+        plain = f"127.0.0.1:{free_port()}"
         more = f"server {{ listen {plain}; root {directory}/plain; sendfile on; tcp_nopush on; }}"
         os.sched_setaffinity(0, {0})  # nginx inherits it
         found: dict[str, list[float]] = {"plain": [], "manifest": []}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridge.config import Config, load
 from bridge.publish.export import SIDE_BY_SIDE
 from tests.control.asking import LINES, ask, asking, publish
 from tests.double.gates import eventually
@@ -282,3 +283,28 @@ async def test_status_names_every_endpoint(world: World) -> None:
             "PodmanReachable", "EventsStreaming", "DoorbellArmed", "TreeWritable", "Synced", "Ready",
         }  # fmt: skip
         assert conditions["Ready"].keys() == {"type", "status", "reason", "message", "lastTransitionTime"}
+
+
+async def test_a_resync_goes_by_the_configuration_that_is_being_taken_up(world: World) -> None:
+    """The new workers of a reload take their time; a `podman rmi` that follows must find the new `keep` in force."""
+    held = asyncio.Event()
+
+    async def hold(_: Config) -> None:
+        await held.wait()
+
+    async with world.podman(), world.service() as service:
+        made = world.double.build("localhost/app:1")
+        await world.shows({"app:1": made.id})
+        world.settings["keep"] = "7d"
+        service.settings._followers.insert(0, hold)
+        changing = asyncio.create_task(service.settings.change(load(world.configuration()).config))
+        resyncing = asyncio.create_task(ask(world, "POST", "resync"))
+        for _ in range(3):
+            assert (await ask(world, "GET", "status")).status == 200
+        assert not resyncing.done()
+        held.set()
+        assert (await resyncing).status == 200
+        world.double.untag("localhost/app:1")
+        assert (await ask(world, "POST", "resync")).status == 200
+        assert (await view(world, "app:1"))["keep"] == 7 * 86400
+        await changing

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 PODBRIDGE = (sys.executable, "-m", "bridge")
-SOON = 20.0
-"""Seconds within which a change must show: podbridge means one, a loaded machine gets more."""
+SOON = 60.0
+"""Seconds within which a change must show: podbridge means one, a small and busy machine gets more."""
 
 PATIENCE = 600.0
 """Seconds for a command that works on large images."""
@@ -52,11 +52,17 @@ def podbridge(*words: str | Path, timeout: float = 60) -> subprocess.CompletedPr
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of the loopback address that nobody but who is told of it will get.
+
+    It stays bound until this process ends, so the kernel gives it to no other test meanwhile. Every server binds with
+    SO_REUSEADDR, which takes a port from a socket that has it too and does not listen.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port: int = held.getsockname()[1]
+    held.detach()
+    return port
 
 
 @contextlib.contextmanager

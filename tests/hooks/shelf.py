@@ -48,8 +48,7 @@ class Shelf:
 
     def heard(self, stage: str = "") -> list[dict[str, Any]]:
         """Return what the recorders of a stage noted, of all by default."""
-        log = self.directory / "heard"
-        found = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        found = [json.loads(line) for line in self.lines("heard")]
         return [one for one in found if one["document"]["stage"].startswith(stage)]
 
     def documents(self, stage: str = "") -> list[dict[str, Any]]:
@@ -57,9 +56,10 @@ class Shelf:
         return [one["document"] for one in self.heard(stage)]
 
     def lines(self, name: str) -> list[str]:
-        """Return the lines of a file that hooks write to, in the directory."""
+        """Return the lines of a file that hooks write to, in the directory; one that is half written is none yet."""
         path = self.directory / name
-        return path.read_text().splitlines() if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
 
     def hold(self, stage: str, name: str, then: str = "exit 0") -> Gate:
         """Write a hook that waits at a gate, and then does something."""

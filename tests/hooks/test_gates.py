@@ -1,6 +1,5 @@
 """What gates decide: allow, deny, ask again later; remembered, told, and never in the way of a pass."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.hooks.calling import GATE_LIMIT
 from tests.double.gates import eventually
 from tests.faults.world import World
 from tests.hooks.shelf import Shelf
@@ -330,7 +330,7 @@ def running(pid: str) -> bool:
     """Say whether a process runs; one that waits to be reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or after
         return False
 
 
@@ -354,6 +354,6 @@ async def test_passes_go_on_while_gates_are_slow(world: World, shelf: Shelf) -> 
         await held.reached()
         before = world.listings()
         world.double.ring()
-        await asyncio.wait_for(eventually(lambda: world.listings() > before), 5)
+        await eventually(lambda: world.listings() > before, within=GATE_LIMIT / 2)
         held.open()
         await eventually(lambda: len(world.shown()) == 4)

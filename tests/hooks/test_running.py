@@ -49,7 +49,7 @@ def only(shelf: Shelf) -> Hook:
 def alive(pid: str) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or after
         return False
 
 
@@ -85,9 +85,12 @@ async def test_one_that_does_not_read_its_document_is_no_failure(shelf: Shelf) -
 
 async def test_at_its_limit_the_whole_group_is_killed(shelf: Shelf) -> None:
     shelf.put(STAGE, "10-a", f"trap '' TERM\n(trap '' TERM; sleep 300) & echo $! $$ >{shelf.directory}/pids\nwait")
-    begun = time.monotonic()
-    assert (await called(shelf, limit=0.5)).code is None
-    assert time.monotonic() - begun < 5
+    for limit in (0.5, 5, 20):
+        begun = time.monotonic()
+        assert (await called(shelf, limit=limit)).code is None
+        assert time.monotonic() - begun < limit + 10, "it would run for 300 s"
+        if shelf.lines("pids"):  # a busy machine may not have come so far in half a second
+            break
     for pid in shelf.lines("pids")[0].split():
         await ends(pid)
 
@@ -95,16 +98,17 @@ async def test_at_its_limit_the_whole_group_is_killed(shelf: Shelf) -> None:
 async def test_what_one_leaves_running_is_killed_and_not_waited_for(shelf: Shelf) -> None:
     shelf.put(STAGE, "10-a", f"sleep 300 & echo $! >{shelf.directory}/pids\necho why >&2\nexit 1")
     begun = time.monotonic()
-    assert await called(shelf) == Outcome(1, "why\n")
-    assert time.monotonic() - begun < 5
+    assert await called(shelf, limit=60) == Outcome(1, "why\n")
+    assert time.monotonic() - begun < 30
     await ends(shelf.lines("pids")[0])
 
 
 async def test_one_that_leaves_its_group_is_not_waited_for(shelf: Shelf) -> None:
-    shelf.put(STAGE, "10-a", f"setsid sleep 300 & echo $! >{shelf.directory}/pids\nsleep 0.2")
+    left = f"setsid sh -c 'echo $$ >{shelf.directory}/pids; exec sleep 300' &"
+    shelf.put(STAGE, "10-a", f"{left}\nwhile ! [ -s {shelf.directory}/pids ]; do sleep 0.01; done")
     begun = time.monotonic()
-    assert (await called(shelf)).code == 0
-    assert time.monotonic() - begun < 5
+    assert (await called(shelf, limit=60)).code == 0
+    assert time.monotonic() - begun < 30
     os.kill(int(shelf.lines("pids")[0]), 9)
 
 
@@ -143,6 +147,8 @@ async def test_cancelled_it_leaves_nothing(shelf: Shelf) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        if early:
+            (shelf.directory / "pids").unlink(missing_ok=True)  # it may have come so far
     for pid in shelf.lines("pids")[0].split():
         await ends(pid)
 

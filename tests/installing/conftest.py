@@ -23,7 +23,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(*command)
     pip = directory / "venv" / "bin" / "python"
     builders = "hatchling>=1.24", "pip", "setuptools", "wheel"  # the last three for pipx
-    run(pip, "-m", "pip", "wheel", "--quiet", "--wheel-dir", directory, REPOSITORY, *builders, timeout=300)
+    run(pip, "-m", "pip", "wheel", "--quiet", "--wheel-dir", directory, REPOSITORY, *builders, timeout=600)
     for wheel in directory.glob("podbridge-*"):
         wheel.unlink()
     return directory
@@ -43,4 +43,4 @@ def box(wheels: Path) -> Iterator[Box]:
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Debian package of this checkout."""
-    return Path(run(BUILD, tmp_path_factory.mktemp("package"), timeout=300).splitlines()[-1])
+    return Path(run(BUILD, tmp_path_factory.mktemp("package"), timeout=600).splitlines()[-1])

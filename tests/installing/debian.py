@@ -123,7 +123,7 @@ def test_on_a_debian_that_boots_it_is_started_upgraded_while_it_runs_and_taken_a
         box.run("dpkg", "--install", _PACKAGE)
         assert box.run("curl", "--fail", "--silent", "--include", _REGISTRY).startswith("HTTP/1.1 200")
         digest = box.build("localhost/hello:1")
-        eventually(lambda: digest in box.ask("podbridge", "list").stdout, 30)
+        eventually(lambda: digest in box.ask("podbridge", "list").stdout)
         assert ": in order, pid " in box.run("podbridge", "status")
 
         before = box.unit("MainPID")

@@ -8,7 +8,7 @@ from tests.end_to_end.programs import eventually
 from tests.systemd.box import Box
 from tests.systemd.conftest import SOCKETS
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)
 
 INSTALL = "/checkout/contrib/install.sh"
 FILE = "/etc/podbridge/podbridge.yaml"
@@ -19,7 +19,7 @@ PLACES = "/etc", "/usr", "/opt", "/var/lib", "/run/podbridge", "/home"
 
 def install(box: Box, *words: str) -> str:
     """Run the script, and return what it said on standard error, then what it printed."""
-    done = box.ask(INSTALL, *words, timeout=200)
+    done = box.ask(INSTALL, *words, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr + box.journal()
     return done.stderr + done.stdout
 
@@ -30,7 +30,7 @@ def upgrade(box: Box) -> str:
     for name in ("contrib", "bridge", "pyproject.toml", "README.md", "LICENSE"):
         box.run("cp", "--recursive", f"/checkout/{name}", "/newer/")
     box.run("sed", "--in-place", "s/^__version__ = .*/__version__ = '9.9.9'/", "/newer/bridge/__init__.py")
-    return box.run("/newer/contrib/install.sh", timeout=200)
+    return box.run("/newer/contrib/install.sh", timeout=600)
 
 
 def enabled(box: Box) -> list[str]:
@@ -64,7 +64,7 @@ def test_root_installs_upgrades_and_takes_away(box: Box) -> None:
         line.removeprefix("install.sh: ") for line in said.splitlines()
     }, "a dry run says what will be written"
     digest = box.build("localhost/hello")
-    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1, 20)
+    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1)
     assert box.run("man", "--pager=cat", "podbridge").startswith("PODBRIDGE(1)")
     assert enabled(box) == list(UNITS)
 
@@ -125,7 +125,7 @@ def test_what_was_installed_without_a_start_is_left_so(box: Box) -> None:
 def test_confined_it_runs_as_a_user_of_its_own_and_stays_so(box: Box) -> None:
     install(box, "--confined")
     digest = box.build("localhost/hello")
-    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1, 20)
+    eventually(lambda: box.ask("podbridge", "list").stdout.count(digest) == 1)
     assert box.run("stat", "--format=%U", "/var/lib/podbridge/podbridge.json") == "podbridge"
     install(box)
     assert box.unit("User") == "podbridge"
@@ -141,17 +141,17 @@ def test_a_user_installs_for_himself_alone_without_root(box: Box) -> None:
     box.run("loginctl", "enable-linger", "ann")
     box.run("systemctl", "start", f"user@{box.run('id', '-u', 'ann')}.service")
     before = files(box)
-    said = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
+    said = box.ask(*AS_ANN, INSTALL, "--user", timeout=600)
     assert said.returncode == 0, said.stdout + said.stderr
     assert ": in order, pid " in said.stdout
     written = files(box) - before
     assert {path for path in written if not path.startswith("/home/ann/")} == set()
     assert "/home/ann/.local/share/podbridge/podbridge.json" in written
-    again = box.ask(*AS_ANN, INSTALL, "--user", timeout=200)
+    again = box.ask(*AS_ANN, INSTALL, "--user", timeout=600)
     assert (again.returncode, "write" in again.stderr) == (0, False)
     control = "systemctl", "--user", "--machine=ann@.host"
     box.run(*control, "disable", "--now", *UNITS)
-    assert "that stays so until: systemctl --user enable" in box.ask(*AS_ANN, INSTALL, "--user", timeout=200).stderr
+    assert "that stays so until: systemctl --user enable" in box.ask(*AS_ANN, INSTALL, "--user", timeout=600).stderr
     assert box.ask(*control, "is-enabled", *UNITS).stdout.split() == ["disabled"] * 3
     box.run(*AS_ANN, INSTALL, "--user", "--uninstall", "--purge")
     assert {path for path in files(box) - before if "podbridge" in path} == set()
@@ -161,7 +161,7 @@ def test_the_journal_has_the_pairs_of_a_line_as_fields(box: Box) -> None:
     install(box)
     digest = box.build("localhost/hello")
     query = "journalctl", "--unit=podbridge.service", "--output=json", "PODBRIDGE_REFERENCE=hello:latest"
-    told = eventually(lambda: box.ask(*query).stdout, 20)
+    told = eventually(lambda: box.ask(*query).stdout)
     entry = json.loads(told.splitlines()[0])
     assert entry["PODBRIDGE_DIGEST"] == digest
     assert entry["MESSAGE"].startswith(f"published reference=hello:latest digest={digest} ")

@@ -10,7 +10,7 @@ from bridge import __version__
 from tests.end_to_end.programs import ask, run
 from tests.systemd.box import REPOSITORY
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
@@ -68,5 +68,5 @@ def test_pipx_installs_the_program(wheels: Path, tmp_path: Path) -> None:
     places = {"PIPX_HOME": tmp_path / "home", "PIPX_BIN_DIR": tmp_path / "bin"}
     pip = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels}
     environment = (f"{name}={value}" for name, value in {**places, **pip}.items())
-    run("env", *environment, "/usr/bin/pipx", "install", "--python", "/usr/bin/python3", REPOSITORY, timeout=300)
+    run("env", *environment, "/usr/bin/pipx", "install", "--python", "/usr/bin/python3", REPOSITORY, timeout=600)
     assert run(tmp_path / "bin" / "podbridge", "--version") == f"podbridge {__version__}"

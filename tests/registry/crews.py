@@ -90,12 +90,6 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def children(pid: int) -> list[int]:
-    """Return the pids of a process's children."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text(encoding="utf-8").split()]
-
-
 def runs(pid: int) -> bool:
     """Say whether a process runs: one that nobody has waited for does not."""
     try:

@@ -10,6 +10,7 @@ import pytest
 
 from bridge.config import AuthConfig
 from bridge.errors import ConfigError
+from bridge.registry import files
 from tests.registry.entrance import accounts, basic, entry, guarded
 from tests.registry.trees import Shelf
 from tests.registry.wires import Answer, ask, dialled
@@ -126,10 +127,12 @@ async def test_a_changed_password_takes_the_place_of_the_old_one(doors: Doors) -
     assert (await doors.get("/v2/", "ann", "new")).status == 200
 
 
-async def test_a_file_that_may_be_half_written_is_not_read_yet(doors: Doors) -> None:
+async def test_a_file_that_may_be_half_written_is_not_read_yet(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert files._SETTLED < 1e9
+    monkeypatch.setattr(files, "_SETTLED", 20e9)  # however long the request takes
     doors.rewrite("", age=0)
     assert (await doors.get("/v2/", "ann", "secret")).status == 200
-    doors.rewrite(entry("bob", "other"), age=1)
+    doors.rewrite(entry("bob", "other"), age=21)
     assert is_challenge(await doors.get("/v2/", "ann", "secret"))
 
 
@@ -192,7 +195,7 @@ async def test_a_storm_of_one_password_is_one_check(doors: Doors) -> None:
 
 
 async def test_a_storm_of_guesses_is_bounded_and_costs_who_is_known_nothing(doors: Doors) -> None:
-    doors.rewrite(entry("ann", "secret", cost=8))
+    doors.rewrite(entry("ann", "secret", cost=9))
     assert (await doors.get("/v2/", "ann", "secret")).status == 200
     guesses = asyncio.gather(*(doors.get("/v2/", "ann", f"guess {number}") for number in range(200)))
     assert (await doors.get("/v2/team/app/manifests/1", "ann", "secret")).status == 200
@@ -202,7 +205,7 @@ async def test_a_storm_of_guesses_is_bounded_and_costs_who_is_known_nothing(door
 
 
 async def test_a_check_does_not_hold_up_the_loop(shelf: Shelf, tmp_path: Path) -> None:
-    file = accounts(tmp_path, entry("ann", "secret", cost=13))
+    file = accounts(tmp_path, entry("ann", "secret", cost=14))
     async with guarded(shelf.root, AuthConfig(htpasswd=file, anonymous=("public/*",))) as address:
         login = asyncio.create_task(ask(address, "/v2/", **ANN))
         for _ in range(3):

@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import tomllib
@@ -17,6 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.double.gates import DEADLINE
+from tests.end_to_end.programs import free_port
 from tests.registry.entrance import Certificates, accounts, basic, dialled, entry
 from tests.registry.test_clients import daemon, needs, needs_root, publish_runnable, run
 from tests.registry.trees import Shelf
@@ -58,11 +59,6 @@ class Guarded:
     def podman(self) -> tuple[str | Path, ...]:
         store = ("--root", self.directory / "store", "--runroot", self.directory / "run", "--storage-driver", "vfs")
         return ("podman", *store)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def configure(directory: Path, certificates: Certificates, tree: Path) -> tuple[str, Path]:
@@ -110,7 +106,7 @@ async def running(verb: str, shelf: Shelf, digest: str) -> AsyncIterator[Guarded
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), DEADLINE)
 
 
 @pytest.fixture
@@ -257,6 +253,8 @@ async def test_no_credential_is_ever_printed(guarded: Guarded, shelf: tuple[Shel
     await ask_everything(guarded)
     accounts(guarded.directory, entry("ann", SECRET), f"eve:{WRONG}", f"{REVOKED}", age=30)
     await ask_everything(guarded)
+    guarded.process.terminate()  # a worker's lines come by way of the parent: at its end all of them are there
+    await asyncio.wait_for(guarded.process.wait(), DEADLINE)
     assert "tree cannot be read" in guarded.printed
     assert "entry of the htpasswd file refused" in guarded.printed
     for secret in (SECRET, WRONG, REVOKED):

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from bridge.oci import OCI_CONFIG
+from tests.double.gates import DEADLINE
 from tests.registry.trees import Shelf, manifest
 from tests.registry.wires import served, until
 
@@ -89,7 +90,7 @@ async def run(*command: str | Path, ok: bool = True, **environ: str) -> str:
         stderr=subprocess.STDOUT,
         env={**os.environ, **environ},
     )
-    said = (await asyncio.wait_for(process.communicate(), 90))[0].decode()
+    said = (await asyncio.wait_for(process.communicate(), 2 * DEADLINE))[0].decode()
     assert (process.returncode == 0) is ok, said
     return said
 
@@ -106,7 +107,7 @@ async def daemon(log: Path, socket: Path, *command: str | Path) -> AsyncIterator
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), DEADLINE)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import itertools
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from bridge.registry import server
 from bridge.tree.encodings import encode
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
+from tests.double.gates import DEADLINE, eventually
 from tests.registry.trees import Shelf
 from tests.registry.wires import Answer, ask, dialled
 
@@ -130,21 +132,26 @@ async def test_a_client_on_this_machine_is_known_by_any_of_its_addresses(tree: P
 async def test_dropping_all_encodings_while_clients_pull_costs_nobody_a_pull(tree: Path, address: str) -> None:
     paths = TreePaths(tree)
     stop = asyncio.Event()
+    seen: list[str] = []
 
     async def come_and_go() -> None:
-        while not stop.is_set():
+        for number in itertools.count(1):
             (paths.encodings / Digest.of(TEXT).hex).unlink(missing_ok=True)
             await asyncio.to_thread(encode, tree, PLENTY)
+            if stop.is_set():
+                return
+            if number % 10 == 0:  # at other times it may be gone whenever a client asks
+                answered = len(seen)
+                await eventually(lambda answered=answered: len(seen) > answered + 1 or stop.is_set())  # type: ignore[misc]
 
-    seen: set[str] = set()
     churn = asyncio.create_task(come_and_go())
     try:
-        async with asyncio.timeout(60), dialled(address) as line:
-            while len(seen) < 2:
+        async with asyncio.timeout(DEADLINE), dialled(address) as line:
+            while len(set(seen)) < 2:
                 answer = await line.ask(url(TEXT), Accept_Encoding="gzip")
                 coding = answer.headers.get("content-encoding", "identity")
                 assert (gzip.decompress(answer.body) if coding == "gzip" else answer.body) == TEXT
-                seen.add(coding)
+                seen.append(coding)
     finally:
         stop.set()
         await churn

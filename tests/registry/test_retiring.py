@@ -15,6 +15,7 @@ from bridge.registry.workers import Workers
 from bridge.service.idle import until_idle
 from bridge.service.settings import Settings
 from bridge.units import Seconds
+from tests.double.gates import DEADLINE
 from tests.registry.crews import settings, sockets
 from tests.registry.trees import Shelf
 from tests.registry.wires import Line, ask, dialled, until
@@ -36,12 +37,12 @@ def shelf(tmp_path: Path) -> Shelf:
 async def begun(line: Line) -> None:
     """Begin a pull, and read its head alone."""
     await line.send(PULL)
-    await asyncio.wait_for(line.reader.readuntil(b"\r\n\r\n"), 20)
+    await asyncio.wait_for(line.reader.readuntil(b"\r\n\r\n"), DEADLINE)
 
 
 async def retired(crew: Workers) -> None:
     """Ask until the workers have retired: one that is gone by now may have been there a moment ago."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while not await crew.retire():
             pass
 
@@ -112,4 +113,4 @@ async def test_an_idle_registry_waits_for_who_is_connected(shelf: Shelf) -> None
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(idle), 3)
             assert (await line.ask(PATH)).status == 200
-        await asyncio.wait_for(idle, 20)
+        await asyncio.wait_for(idle, DEADLINE)

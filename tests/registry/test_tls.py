@@ -13,6 +13,7 @@ import pytest
 
 from bridge.config import AuthConfig, TlsConfig
 from bridge.errors import ConfigError
+from bridge.registry import files
 from tests.registry.entrance import Certificates, accounts, basic, dialled, entry, guarded, write
 from tests.registry.trees import Shelf
 from tests.registry.wires import ask
@@ -61,7 +62,7 @@ async def wire(shelf: Shelf, ours: Certificates) -> AsyncIterator[Wire]:
 
 def s_client(address: str, *options: str) -> subprocess.CompletedProcess[bytes]:
     command = ["openssl", "s_client", "-connect", address, *options]
-    return subprocess.run(command, input=b"", capture_output=True, timeout=20, check=False)
+    return subprocess.run(command, input=b"", capture_output=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize(("version", "accepted"), [("-tls1_1", False), ("-tls1_2", True), ("-tls1_3", True)])
@@ -131,8 +132,9 @@ async def test_a_certificate_whose_key_is_not_there_yet_waits_for_it(wire: Wire,
 
 
 async def test_files_that_may_be_half_written_are_not_read_yet(
-    wire: Wire, theirs: Certificates, caplog: pytest.LogCaptureFixture
+    wire: Wire, theirs: Certificates, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(files, "_SETTLED", 20e9)  # however long the handshake takes
     write(wire.certificates.file("server.crt"), b"", age=0)
     assert await wire.shows(wire.certificates)
     wire.certificates.replace(theirs)
@@ -202,7 +204,7 @@ def resume(address: str, context: ssl.SSLContext, session: ssl.SSLSession | None
     host, _, port = address.rpartition(":")
     try:
         with (
-            socket.create_connection((host, int(port)), 20) as plain,
+            socket.create_connection((host, int(port)), 60) as plain,
             context.wrap_socket(plain, server_hostname=host, session=session) as line,
         ):
             line.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -15,12 +15,13 @@ from bridge.config import AuthConfig
 from bridge.errors import ConfigError, ListenError
 from bridge.oci import Digest
 from bridge.tree.encodings import encode
+from tests.double.gates import DEADLINE
 from tests.end_to_end.programs import PODBRIDGE, eventually, free_port
-from tests.registry.crews import children, kill, loaded, manned, resident, runs, settings, sockets
+from tests.registry.crews import kill, loaded, manned, resident, runs, settings, sockets
 from tests.registry.entrance import Certificates, accounts, basic, entry
 from tests.registry.entrance import dialled as dialled_with_tls
 from tests.registry.trees import Shelf
-from tests.registry.wires import ask, dialled, until
+from tests.registry.wires import ask, children, dialled, until
 
 LARGE = os.urandom(1 << 20) * 60
 PATH = "/v2/app/manifests/1"
@@ -75,7 +76,7 @@ def test_workers_die_with_their_parent_and_leave_its_address(shelf: Shelf, tmp_p
         log = tmp_path / f"log{number}"
         with log.open("wb") as output:
             parent = subprocess.Popen(command, stdout=output, stderr=output)
-        eventually(lambda log=log: "serving registry=" in log.read_text(), 20)  # type: ignore[misc]
+        eventually(lambda log=log: "serving registry=" in log.read_text())  # type: ignore[misc]
         workers = children(parent.pid)
         assert len(workers) == len(os.sched_getaffinity(0))
         assert {
@@ -152,15 +153,15 @@ async def test_traffic_is_that_of_all_workers_the_dead_ones_included(shelf: Shel
         async with dialled(crew.address) as line:
             await line.ask(PATH)
             sizes += int((await line.ask(PATH)).headers["content-length"]) * 2
-            await until(lambda: crew.traffic.requests == {200: 14, 404: 1, 400: 1})
-            assert crew.traffic.connections == 1
+            # each worker tells by itself what has ended: the last of the connections before may be told later
+            await until(lambda: crew.traffic.requests == {200: 14, 404: 1, 400: 1} and crew.traffic.connections == 1)
         expected = {"identity": sizes + missing + malformed, "gzip": len(blob.body)}
         await until(lambda: crew.traffic.connections == 0)
         assert (crew.traffic.sent, crew.traffic.under_way) == (expected, 0)
-        last = crew.traffic.last
-        for pid in crew.processes:
+        last, killed = crew.traffic.last, set(crew.processes)
+        for pid in killed:
             kill(pid)
-        await until(lambda: len(crew.processes) == 2)
+        await until(lambda: len(set(crew.processes) - killed) == 2)
         await crew.reload(settings(shelf.root))
         assert crew.traffic.requests == {200: 14, 404: 1, 400: 1}
         assert (crew.traffic.sent, crew.traffic.last) == (expected, last)
@@ -179,10 +180,11 @@ async def test_a_pull_under_way_is_counted_and_what_was_cut_as_far_as_it_went(sh
 
 async def test_a_tag_that_moves_is_never_stale_or_mixed_in_any_worker(shelf: Shelf) -> None:
     async with manned(settings(shelf.root, workers=3)) as crew, loaded(crew.address, PATH) as load:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(2 * DEADLINE):
             while min(map(sockets, crew.processes)) < 6:  # of which its own are four: each has clients of its own
+                answered = load.answered
                 load.more()
-                await asyncio.sleep(0.02)
+                await until(lambda seen=answered: load.answered >= seen + load.clients)  # type: ignore[misc]
         for number in range(60):
             expected = str((await asyncio.to_thread(shelf.image, "app:1", f"layer {number}".encode())).digest)
             moved = len(load.digests)
@@ -214,7 +216,7 @@ async def test_the_access_log_has_a_line_for_each_request_and_no_credential(
         await ask(crew.address, "http://ann:secret3@x/v2/", Authorization=basic("ann", "secret4"))
         await ask(crew.address, PATH, "HEAD", Authorization=ANN)
     lines = [record.getMessage() for record in caplog.records if record.name == "bridge.registry.access_log"]
-    assert sorted(line.partition(" seconds=0.")[0] for line in lines) == [  # each worker tells of its own requests
+    assert sorted(line.partition(" seconds=")[0] for line in lines) == [  # each worker tells of its own requests
         f"request peer=127.0.0.1 user='ann' method=GET path='{PATH}' status=200 bytes={size} coding=identity",
         f"request peer=127.0.0.1 user='ann' method=HEAD path='{PATH}' status=200 bytes=0 coding=identity",
         "request peer=127.0.0.1 user=None method=GET path='/v2/' status=401 bytes=105 coding=identity",
@@ -253,8 +255,9 @@ async def test_an_open_registry_is_told_once_at_the_start(
     async with manned(settings(shelf.root, auth=rules), host) as crew:
         for _ in range(2):
             await ask(crew.address.replace("0.0.0.0", "127.0.0.1"), "/v2/")
+        before = set(crew.processes)
         kill(crew.processes[0])
-        await until(lambda: len(crew.processes) == 2)
+        await until(lambda: len(crew.processes) == 2 and set(crew.processes) != before)
     ours = [record for record in caplog.records if record.name.startswith("bridge.")]
     warned = [record.getMessage() for record in ours if record.levelno == logging.WARNING]
     told = [message for message in warned if "died" not in message]

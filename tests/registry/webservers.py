@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from bridge.registry import server
+from tests.double.gates import DEADLINE
+from tests.end_to_end.programs import free_port
 
 CONF = Path(__file__).parents[2] / "contrib" / "nginx" / "podbridge.conf"
 NGINX = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
@@ -53,7 +54,7 @@ async def nginx(tree: Path, directory: Path, *, loopback: bool = True, more: str
     With `loopback` the rule that leaves clients of this machine without encodings is taken out.
     """
     assert NGINX is not None
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"  # nginx takes no socket from us
     conf = CONF.read_text(encoding="utf-8").replace("/var/lib/podbridge", str(tree)).replace("127.0.0.1:5000", address)
     if loopback:
         conf = re.sub(r'    "~\^\(\.\+\) \\1\$" 1;\n', "", conf)
@@ -67,7 +68,7 @@ async def nginx(tree: Path, directory: Path, *, loopback: bool = True, more: str
         yield address
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), DEADLINE)
     assert (directory / "log").read_text() == ""
 
 
@@ -80,7 +81,7 @@ def configured(directory: Path, inside: str) -> Path:
 
 
 async def _listening(address: str, process: asyncio.subprocess.Process, log: Path) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while True:
             assert process.returncode is None, log.read_text()
             with contextlib.suppress(ConnectionRefusedError):
@@ -97,13 +98,6 @@ async def served(kind: str, tree: Path, *, loopback: bool = True) -> AsyncIterat
     running = podbridge(tree, loopback=loopback) if kind == "podbridge" else nginx(tree, beside, loopback=loopback)
     async with running as address:
         yield address
-
-
-def free_address() -> str:
-    """Return an address on loopback whose port was free a moment ago: nginx takes no socket from us."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ import msgspec
 
 from bridge.registry import server
 from bridge.tree.publisher import Tree
+from tests.double import gates
 from tests.end_to_end.programs import eventually
 from tests.end_to_end.services import Client, Response
 
@@ -65,7 +66,8 @@ class Line:
 
     async def answer(self, method: str = "GET") -> Answer:
         """Read one response to a request of that method."""
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 20)).decode("latin-1").split("\r\n")
+        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), gates.DEADLINE)
+        head = raw.decode("latin-1").split("\r\n")
         version, status, *_ = head[0].split(" ")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         bare = method == "HEAD" or int(status) in (204, 304)
@@ -84,7 +86,7 @@ class Line:
 
     async def closed(self) -> bool:
         """Say whether the server closes the connection, with nothing more sent."""
-        return await asyncio.wait_for(self.reader.read(1), 20) == b""
+        return await asyncio.wait_for(self.reader.read(1), gates.DEADLINE) == b""
 
 
 @contextlib.asynccontextmanager
@@ -104,11 +106,15 @@ async def ask(address: str, path: str, method: str = "GET", **headers: str) -> A
         return await line.ask(path, method, **headers)
 
 
-async def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+async def until(holds: Callable[[], bool]) -> None:
     """Wait until the condition holds; fail where it does not in time."""
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 # the world has no event to wait for
-            await asyncio.sleep(0.02)
+    await gates.eventually(holds)
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text(encoding="utf-8").split()]
 
 
 @contextmanager
@@ -119,12 +125,12 @@ def registry(tree: Path, log: Path) -> Iterator["Registry"]:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         sign = "serving registry="
-        eventually(lambda: sign in log.read_text(encoding="utf-8"), 20)
+        eventually(lambda: sign in log.read_text(encoding="utf-8"))
         address = log.read_text(encoding="utf-8").partition(sign)[2].split()[0]
         yield Registry(address, process.pid, log)
     finally:
         process.terminate()
-        assert process.wait(20) == 0, log.read_text(encoding="utf-8")
+        assert process.wait(gates.DEADLINE) == 0, log.read_text(encoding="utf-8")
 
 
 class Registry(Client):
@@ -156,11 +162,10 @@ class Registry(Client):
         return Response(int(first.split()[1]), headers, body)
 
     def open_files(self) -> list[str]:
-        """Return what the process has open."""
+        """Return what the process and its workers have open."""
         found = []
-        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
-            try:
-                found.append(str(entry.readlink()))
-            except FileNotFoundError:
-                continue
+        for pid in (self.pid, *children(self.pid)):
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    found.append(str(entry.readlink()))
         return found

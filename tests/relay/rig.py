@@ -18,6 +18,7 @@ from bridge.relay.desk import Desk, Login
 from bridge.relay.pushes import Publisher
 from bridge.relay.server import Relay, serving
 from bridge.tree.reader import TreeReader
+from tests.double.gates import DEADLINE, eventually
 
 REGISTRY = "127.0.0.1:5000"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -105,7 +106,7 @@ class Rig:
             if end:
                 writer.write_eof()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE):
                 return await reader.read()
         finally:
             writer.close()
@@ -116,11 +117,9 @@ async def request_head(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
 
 
-async def until(question: Callable[[], bool], seconds: float = 5) -> None:
+async def until(question: Callable[[], bool]) -> None:
     """Wait for the answer yes."""
-    async with asyncio.timeout(seconds):
-        while not question():  # noqa: ASYNC110 - no event tells
-            await asyncio.sleep(0.01)
+    await eventually(question)
 
 
 def hung_up(writer: asyncio.StreamWriter) -> bool:
@@ -148,9 +147,9 @@ def in_a_thread(running: Callable[[], contextlib.AbstractAsyncContextManager[Non
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     try:
-        assert begun.wait(10)
+        assert begun.wait(DEADLINE)
         yield
     finally:
         loop.call_soon_threadsafe(over.set)
-        thread.join(10)
+        thread.join(DEADLINE)
         loop.close()

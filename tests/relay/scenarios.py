@@ -59,7 +59,7 @@ class Bench:
     def run(self, *words: str, stdin: bytes = b"") -> bytes:
         """Run a command that must succeed."""
         done = subprocess.run(
-            words, input=stdin, capture_output=True, check=False, timeout=60, env=environment(self.socket)
+            words, input=stdin, capture_output=True, check=False, timeout=120, env=environment(self.socket)
         )
         assert done.returncode == 0, (words, done.stderr.decode())
         return done.stdout
@@ -83,7 +83,7 @@ def on_a_terminal(words: list[str], env: dict[str, str], typed: bytes) -> str:
         with contextlib.suppress(OSError):  # the terminal has gone with its last process
             while part := os.read(ours, 4096):
                 shown += part
-        process.wait(30)
+        process.wait(60)
     os.close(ours)
     return shown.decode()
 
@@ -129,7 +129,7 @@ def tag_and_hear(bench: Bench, name: str, other: str) -> str:
     listen = ["docker", "events", "--filter", "event=tag", "--format", "{{.Type}} {{.Action}}"]
     with subprocess.Popen(listen, stdout=subprocess.PIPE, env=environment(bench.socket)) as process:
         assert process.stdout is not None
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not select.select([process.stdout], [], [], 0.2)[0]:
             assert time.monotonic() < deadline
             bench.run("docker", "tag", name, other)

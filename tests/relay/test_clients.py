@@ -40,7 +40,7 @@ def test_large_bodies_pass_without_memory(here: World) -> None:
     here.store.build_large(NAME, 200)
     process = here.service.process
     assert process is not None
-    eventually(lambda: here.registry.digest("large", "1"), 30)
+    eventually(lambda: here.registry.digest("large", "1"))
     before = peak_bytes(process.pid)
     save(here.bridge, 200)
     send(here.bridge, 200)

@@ -10,6 +10,7 @@ import pytest
 
 from bridge.config import Profile
 from bridge.relay.wire import Wire
+from tests.double.gates import DEADLINE
 from tests.relay.rig import REGISTRY, Rig, descriptors, hung_up, request_head, until
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
@@ -116,7 +117,7 @@ async def test_a_client_that_leaves_a_silent_process_leaves_podman_too(rig: Rig)
         writer.write(b"POST /containers/x/attach HTTP/1.1\r\nHost: d\r\n\r\n")
         await request_head(reader)
         writer.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             await left.wait()
 
 
@@ -186,7 +187,7 @@ async def test_a_client_that_leaves_leaves_no_connection_to_podman(rig: Rig, pat
         else:
             await writer.drain()
         writer.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             await gone.wait()
 
 

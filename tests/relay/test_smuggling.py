@@ -67,7 +67,7 @@ def judge() -> Iterator[tuple[Store, Rig]]:
 def send(rig: Rig, content: bytes) -> None:
     """Send bytes, end, and wait until the relay ends too."""
     with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(ConnectionError):
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(rig.api))
         connection.sendall(content)
         connection.shutdown(socket.SHUT_WR)

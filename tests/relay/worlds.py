@@ -142,11 +142,11 @@ def podman(store: Store, path: Path) -> Iterator[None]:
         [*store.command, "system", "service", "--time=0", f"unix://{path}"], stderr=subprocess.DEVNULL
     )
     try:
-        eventually(lambda: listens(path), 20)
+        eventually(lambda: listens(path))
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ UNITS = REPOSITORY / "contrib" / "systemd"
 _CGROUPS = Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")
 _PLACES = "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--root", "--wd"
 _ENVIRONMENT = "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=box"
-_BOOT = 20.0
+_BOOT = 60.0
 """Seconds; it takes about one."""
 
 _PODBRIDGE = f"""#!/bin/sh
@@ -46,12 +46,12 @@ class Box:
         """Say whether it has booted."""
         return self.ask("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
 
-    def ask(self, *words: str | Path, stdin: str | None = None, timeout: float = 60) -> Done:
+    def ask(self, *words: str | Path, stdin: str | None = None, timeout: float = 120) -> Done:
         """Run a program on the machine that may fail."""
         command = "nsenter", "--target", str(self._pid), *_PLACES, "env", "-i", *_ENVIRONMENT, *words
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, input=stdin)
 
-    def run(self, *words: str | Path, stdin: str | None = None, timeout: float = 60) -> str:
+    def run(self, *words: str | Path, stdin: str | None = None, timeout: float = 120) -> str:
         """Run a program that must succeed, and return what it printed without the white space around it."""
         done = self.ask(*words, stdin=stdin, timeout=timeout)
         assert done.returncode == 0, f"{words}: exit code {done.returncode}\n{done.stdout}{done.stderr}"

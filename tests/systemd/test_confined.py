@@ -28,7 +28,7 @@ def confined(box: Box) -> Box:
 
 def test_a_user_who_is_not_root_publishes_what_root_builds(confined: Box) -> None:
     digest = confined.build("localhost/app:1")
-    eventually(lambda: confined.shows("app", digest), 10)
+    eventually(lambda: confined.shows("app", digest))
     status = confined.run("cat", f"/proc/{confined.unit('MainPID')}/status")
     fields = dict(line.split(":\t", 1) for line in status.splitlines())
     assert fields["Uid"].split() == [confined.run("id", "-u", "podbridge")] * 4
@@ -39,14 +39,14 @@ def test_a_user_who_is_not_root_publishes_what_root_builds(confined: Box) -> Non
 
 def test_images_in_docker_format_come_out_of_its_sandbox(confined: Box) -> None:
     digest = confined.build("localhost/docker:1", ("--format=docker",))
-    eventually(lambda: confined.shows("docker", digest), 10)
+    eventually(lambda: confined.shows("docker", digest))
 
 
 def test_its_layers_are_compressed_for_the_wire(confined: Box) -> None:
     confined.write("/etc/podbridge/podbridge.yaml", "encodings: {loopback: true}\n")
     confined.run("systemctl", "restart", SERVICE)
     digest = confined.build("localhost/app:1", content="a layer that shrinks " * 10_000)
-    eventually(lambda: confined.shows("app", digest), 10)
+    eventually(lambda: confined.shows("app", digest))
     (layer,) = json.loads(confined.get("/v2/app/manifests/1").body)["layers"]
     encoded = f"/var/lib/podbridge/encoded/gzip/{Digest.parse(layer['digest']).hex}"
     eventually(lambda: confined.ask("test", "-s", encoded).returncode == 0, 60)  # made at idle priority
@@ -62,11 +62,11 @@ def test_a_service_can_be_switched_to_it_and_back_and_keeps_its_tree(serving: Bo
     serving.install(_CONFINED)
     serving.run("systemctl", "restart", "podman.socket", SERVICE)
     second = serving.build("localhost/second:1")
-    eventually(lambda: serving.shows("second", second), 10)
+    eventually(lambda: serving.shows("second", second))
     serving.run("rm", f"{SYSTEM}/{SERVICE}.d/confined.conf")
     serving.run("systemctl", "daemon-reload")
     serving.run("systemctl", "restart", SERVICE)
     third = serving.build("localhost/third:1")
-    eventually(lambda: serving.shows("third", third), 10)
+    eventually(lambda: serving.shows("third", third))
     assert serving.shows("first", first)
     assert serving.shows("second", second)

@@ -1,5 +1,6 @@
 """podbridge.service on a real systemd, in the local form: how it starts, what it says, how it ends."""
 
+import contextlib
 import json
 
 from tests.end_to_end.programs import eventually
@@ -16,7 +17,7 @@ def test_the_first_request_starts_the_service_and_is_answered(box: Box) -> None:
     box.run("systemctl", "start", *SOCKETS)
     assert box.unit("ActiveState") == "inactive"
     assert box.get("/v2/").status == 200
-    eventually(lambda: box.unit("ActiveState") == "active", 20)
+    eventually(lambda: box.unit("ActiveState") == "active")
 
 
 def test_the_first_question_of_a_verb_starts_the_service_and_is_answered(box: Box) -> None:
@@ -33,7 +34,7 @@ def test_the_first_call_of_the_api_starts_the_service_and_is_answered(box: Box) 
     assert box.run("stat", "--format=%a %G", _API) == "660 podbridge"
     assert box.unit("ActiveState") == "inactive"
     assert "localhost/app" in box.run("podman", "--url", f"unix://{_API}", "images")
-    eventually(lambda: box.unit("ActiveState") == "active", 20)
+    eventually(lambda: box.unit("ActiveState") == "active")
     assert json.loads(box.run("podbridge", "status", "--json"))["sockets"]["api"] == _API
     assert box.run("systemctl", "is-active", name) == "active", "it is the unit's own socket that answers"
 
@@ -43,14 +44,14 @@ def test_an_api_socket_that_the_configuration_does_not_serve_is_named(box: Box) 
     box.install({name: f"{SYSTEM}/{name}"})
     box.run("systemctl", "start", name)
     box.ask("systemctl", "start", "--no-block", SERVICE)
-    eventually(lambda: "systemd passed a socket that nobody serves here: api; " in box.journal(), 20)
+    eventually(lambda: "systemd passed a socket that nobody serves here: api; " in box.journal())
 
 
 def test_whose_a_socket_is_its_unit_says_whatever_the_configuration_says(box: Box) -> None:
     box.write("/etc/podbridge/podbridge.yaml", "control: {group: adm}\n")
     box.run("systemctl", "start", *SOCKETS, SERVICE)
     assert box.run("stat", "--format=%G", "/run/podbridge/control.sock") == "podbridge"
-    assert box.journal().count("SocketGroup=adm") == 1
+    eventually(lambda: box.journal().count("SocketGroup=adm") == 1)
 
     box.drop_in("podbridge-control.socket", "[Socket]\nSocketGroup=adm\n")
     box.run("systemctl", "stop", SERVICE)
@@ -77,7 +78,7 @@ def test_a_socket_that_nobody_serves_is_named_and_not_served(box: Box) -> None:
     box.run("systemctl", "daemon-reload")
     box.run("systemctl", "start", "other.socket")
     box.ask("systemctl", "start", "--no-block", SERVICE)
-    eventually(lambda: "podbridge: systemd passed a socket named 'other': set FileDescriptorName=" in box.journal(), 20)
+    eventually(lambda: "podbridge: systemd passed a socket named 'other': set FileDescriptorName=" in box.journal())
 
 
 def test_what_is_built_is_published_and_pulled_with_its_digest(serving: Box) -> None:
@@ -117,7 +118,7 @@ def test_a_restart_of_podman_is_survived(serving: Box) -> None:
     serving.run("systemctl", "restart", "podman.socket", "podman.service")
     serving.run("systemctl", "kill", "--signal=KILL", "podman.service")
     digest = serving.build("localhost/app:1")
-    eventually(lambda: serving.shows("app", digest), 10)
+    eventually(lambda: serving.shows("app", digest))
     assert serving.unit("NRestarts") == "0"
 
 
@@ -135,7 +136,10 @@ def test_a_killed_service_is_back_and_lets_nobody_wait_in_vain(serving: Box) -> 
     digest = serving.build("localhost/app:1")
     eventually(lambda: serving.shows("app", digest))
     serving.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", SERVICE)
-    assert serving.shows("app", digest)
+    while True:  # refused is nobody; a worker that dies with its parent cuts whom it had just accepted
+        with contextlib.suppress(ConnectionResetError):
+            assert serving.shows("app", digest)
+            break
     eventually(lambda: serving.unit("NRestarts") == "1")
     assert serving.shows("app", digest)
 
@@ -143,15 +147,15 @@ def test_a_killed_service_is_back_and_lets_nobody_wait_in_vain(serving: Box) -> 
 def test_a_service_whose_main_loop_stalls_is_started_again(box: Box) -> None:
     """Reading a configuration that is a pipe, into which nobody writes, never ends."""
     file = "/etc/podbridge/podbridge.yaml"
-    box.drop_in(SERVICE, "[Service]\nWatchdogSec=2s\n")
+    box.drop_in(SERVICE, "[Service]\nWatchdogSec=5s\n")
     box.run("systemctl", "start", *SOCKETS, SERVICE)
     stalled = box.unit("MainPID")
     box.run("mkfifo", file)
     box.run("systemctl", "kill", "--signal=HUP", "--kill-whom=main", SERVICE)
     eventually(lambda: box.unit("ActiveState") == "reloading")
     box.run("rm", file)
-    eventually(lambda: box.unit("ActiveState") == "active" and box.unit("MainPID") != stalled, 20)
-    assert "Watchdog timeout" in box.journal()
+    eventually(lambda: box.unit("ActiveState") == "active" and box.unit("MainPID") not in ("0", stalled), 40)
+    eventually(lambda: "Watchdog timeout" in box.journal())
     assert box.get("/v2/").status == 200
 
 

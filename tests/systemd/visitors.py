@@ -50,7 +50,7 @@ def _enter(pid: int) -> None:
 
 
 def _get(path: str, address: str, headers: Mapping[str, str]) -> Answer:
-    connection = http.client.HTTPConnection(address, timeout=30)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()

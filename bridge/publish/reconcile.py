@@ -158,7 +158,7 @@ class Reconciler:
 
     async def publish(self, target: Target) -> bool:
         """Publish what somebody asked for. Return False where that fails, or a gate denies it."""
-        return await self._work.publish(target, Trigger.REQUEST)
+        return await self._work.ask(target)
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Take a reference out of the tree; raise TreeError or OSError where that fails."""

@@ -43,6 +43,7 @@ class Work:
         self._queued = asyncio.Event()
         self._busy: set[Source] = set()
         self._left: set[Source] = set()
+        self._present: frozenset[str] = frozenset()
 
     def replace(self, queue: tuple[Target, ...]) -> None:
         """Have this done, and nothing else that waits."""
@@ -57,6 +58,7 @@ class Work:
     def take_note(self, images: tuple[Image, ...], wanted: Wanted) -> None:
         """Remember what a pass found in the store, and what it wants of it; other gates are asked anew."""
         self.images, self.wanted = images, wanted
+        self._present = frozenset(image.id for image in images)
         self._left &= {image.source for image in images}
         if self._gates.look():
             self.failures.forget_denials()
@@ -77,9 +79,12 @@ class Work:
             for _ in range(SIDE_BY_SIDE):
                 group.create_task(self._drain())
 
-    async def publish(self, target: Target, trigger: Trigger | None = None) -> bool:
+    async def ask(self, target: Target) -> bool:
+        """Publish what somebody asks for by hand. Return False where that fails, or a gate denies it."""
+        return await self._carry_out(Try(target, Trigger.REQUEST, self.failures.attempts(target) + 1, by_hand=True))
+
+    async def _carry_out(self, work: Try) -> bool:
         """Ask the gates, export where the tree lacks the image, and show it. Return False where that fails."""
-        work = self._try(target, trigger)
         try:
             await self._publish(work)
         except DeniedError as error:
@@ -89,7 +94,7 @@ class Work:
             await self._explain(work, error)
             return False
         finally:
-            self.queue = tuple(item for item in self.queue if item != target)
+            self.queue = tuple(item for item in self.queue if item != work.target)
             self._settled()
         return True
 
@@ -102,8 +107,8 @@ class Work:
         except (BridgeError, OSError) as error:
             await self._explain(work, error)
 
-    def _try(self, target: Target, trigger: Trigger | None = None) -> Try:
-        return Try(target, trigger or self.trigger, self.failures.attempts(target) + 1)
+    def _try(self, target: Target) -> Try:
+        return Try(target, self.trigger, self.failures.attempts(target) + 1)
 
     async def _publish(self, work: Try) -> None:
         await self._gates.before_export(work)
@@ -124,21 +129,29 @@ class Work:
         while target := next((item for item in self.queue if item.image.source not in self._busy), None):
             self._busy.add(target.image.source)
             try:
-                await self.publish(target)
+                await self._carry_out(self._try(target))
             finally:
                 self._busy.discard(target.image.source)
 
     async def _show_wanted(self, work: Try, exported: Exported) -> None:
         async with self._writer.turn:
-            if self._is_wanted(work.target):
+            if self._is_wanted(work):
                 await self._writer.show(work, exported)
                 self.failures.forget(work.target.reference)
 
-    def _is_wanted(self, target: Target) -> bool:
+    def _is_wanted(self, work: Try) -> bool:
+        target = work.target
         if self._parts.tree.holds_out(target.reference):
             return False  # since it was queued: what is asked for by hand was released before
+        if not work.by_hand and self._is_taken(target.reference):
+            return False  # since it was queued, too
         now = self.wanted.targets.get(target.reference)
         return target.requested or (now is not None and now.image.source == target.image.source)
+
+    def _is_taken(self, reference: Reference) -> bool:
+        """Say whether a reference shows, by hand, an image of the store: no rule takes that back."""
+        shown = self._parts.tree.publication(reference)
+        return shown is not None and shown.requested and shown.source.image_id in self._present
 
     async def _explain(self, work: Try, error: Exception) -> None:
         """Note a failure, unless the image has left the store meanwhile: then the next pass settles it.
@@ -166,7 +179,7 @@ class Work:
         self._tell(Action.FAILED, work, failure)
 
     def _deny(self, work: Try, error: DeniedError) -> None:
-        if self._is_wanted(work.target):
+        if self._is_wanted(work):
             self._tell(Action.DENIED, work, self.failures.deny(work.target, error))
 
     def _tell(self, action: Action, work: Try, failure: Failure) -> None:

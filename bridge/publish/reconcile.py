@@ -161,11 +161,14 @@ class Reconciler:
         return await self._work.ask(target)
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
-        """Take a reference out of the tree; raise TreeError or OSError where that fails."""
+        """Take a reference out of the tree, and show nothing that was asked for it before.
+
+        Raises TreeError or OSError where that fails.
+        """
         async with self._writer.turn:
-            await self._writer.withdraw(reference, hold=hold)
-        if hold:
-            self._work.drop(reference)
+            if hold or self.parts.tree.publication(reference) is not None or not self._work.is_asked(reference):
+                await self._writer.withdraw(reference, hold=hold)
+        self._work.drop(reference)
         self._settle()
 
     async def release(self, reference: Reference) -> None:

@@ -43,6 +43,7 @@ class Work:
         self._queued = asyncio.Event()
         self._busy: set[Source] = set()
         self._left: set[Source] = set()
+        self._asked: dict[Reference, Try] = {}
         self._present: frozenset[str] = frozenset()
 
     def replace(self, queue: tuple[Target, ...]) -> None:
@@ -53,6 +54,7 @@ class Work:
     def drop(self, reference: Reference) -> None:
         """Have nothing done for a reference; an export that is under way ends, and is not shown."""
         self.queue = tuple(target for target in self.queue if target.reference != reference)
+        self._asked.pop(reference, None)
         self.failures.forget(reference)
 
     def take_note(self, images: tuple[Image, ...], wanted: Wanted) -> None:
@@ -80,8 +82,21 @@ class Work:
                 group.create_task(self._drain())
 
     async def ask(self, target: Target) -> bool:
-        """Publish what somebody asks for by hand. Return False where that fails, or a gate denies it."""
-        return await self._carry_out(Try(target, Trigger.REQUEST, self.failures.attempts(target) + 1, by_hand=True))
+        """Publish what somebody asks for by hand, in place of what was asked for the same reference before.
+
+        Return False where that fails, or a gate denies it.
+        """
+        work = Try(target, Trigger.REQUEST, self.failures.attempts(target) + 1, by_hand=True)
+        self._asked[target.reference] = work
+        try:
+            return await self._carry_out(work)
+        finally:
+            if self._asked.get(target.reference) is work:
+                del self._asked[target.reference]
+
+    def is_asked(self, reference: Reference) -> bool:
+        """Say whether what somebody asked for is under way."""
+        return reference in self._asked
 
     async def _carry_out(self, work: Try) -> bool:
         """Ask the gates, export where the tree lacks the image, and show it. Return False where that fails."""
@@ -143,8 +158,10 @@ class Work:
         target = work.target
         if self._parts.tree.holds_out(target.reference):
             return False  # since it was queued: what is asked for by hand was released before
+        if work.by_hand and self._asked.get(target.reference) is not work:
+            return False  # it was withdrawn since, or something else was asked for
         if not work.by_hand and self._is_taken(target.reference):
-            return False  # since it was queued, too
+            return False  # since it was queued
         now = self.wanted.targets.get(target.reference)
         return target.requested or (now is not None and now.image.source == target.image.source)
 

@@ -1,7 +1,10 @@
 """What is asked for by hand while something else is under way for the same reference: the last word stands."""
 
+import asyncio
+
 import pytest
 
+from bridge.errors import ControlError, NotPublishedError
 from bridge.oci import Reference
 from bridge.service.steering import Steering
 from tests.double.gates import Gate, eventually
@@ -49,3 +52,73 @@ async def test_an_export_of_the_rules_does_not_take_back_what_was_taken_by_force
         await idle(world, service)
         assert world.shown() == {"app:1": by_hand.id}
         assert service.publication(REFERENCE).requested
+
+
+async def test_of_two_images_that_are_asked_for_the_last_is_shown_whichever_export_ends_last(world: World) -> None:
+    async with world.podman(), world.service() as service:
+        world.double.build("localhost/hand/slow:1", "slow")
+        quick = world.double.build("localhost/hand/quick:1", "quick")
+        held = hold(world)
+        first = asyncio.create_task(publish(service, "hand/slow:1"))
+        await held.reached()
+        await publish(service, "hand/quick:1")
+        held.open()
+        with pytest.raises(ControlError, match="app:1 is not published: it was withdrawn meanwhile, or another image"):
+            await first
+        await idle(world, service)
+        assert world.shown() == {"app:1": quick.id}
+
+
+async def test_an_image_that_is_asked_for_again_after_another_one_is_shown(world: World) -> None:
+    async with world.podman(), world.service() as service:
+        slow = world.double.build("localhost/hand/slow:1", "slow")
+        world.double.build("localhost/hand/quick:1", "quick")
+        held = hold(world)
+        first = asyncio.create_task(publish(service, "hand/slow:1"))
+        await held.reached()
+        await publish(service, "hand/quick:1")
+        again = asyncio.create_task(publish(service, "hand/slow:1"))
+        await eventually(lambda: [target.image.id for target in service.requests.waiting] == [slow.id])
+        held.open()
+        await asyncio.gather(first, again, return_exceptions=True)
+        assert again.exception() is None
+        await idle(world, service)
+        assert world.shown() == {"app:1": slow.id}
+        assert len(world.double.log("saves")) == 2
+
+
+@pytest.mark.parametrize("hold_back", [False, True])
+async def test_what_is_withdrawn_while_it_is_exported_by_hand_is_not_shown_until_it_is_asked_for_again(
+    world: World, *, hold_back: bool
+) -> None:
+    async with world.podman(), world.service() as service:
+        made = world.double.build("localhost/hand/app:1")
+        held = hold(world)
+        first = asyncio.create_task(publish(service, "hand/app:1"))
+        await held.reached()
+        await service.withdraw(REFERENCE, hold=hold_back)
+        if not hold_back:
+            with pytest.raises(NotPublishedError):
+                service.publication(REFERENCE)
+        second = asyncio.create_task(publish(service, "hand/app:1")) if hold_back else None
+        if second is not None:
+            await eventually(lambda: service.requests.waiting)
+        held.open()
+        with pytest.raises(ControlError, match="app:1 is not published"):
+            await first
+        if second is not None:
+            await second
+        await idle(world, service)
+        assert world.shown() == ({"app:1": made.id} if hold_back else {})
+
+
+async def test_a_stop_ends_also_the_export_of_what_is_not_asked_for_any_more(world: World) -> None:
+    async with world.podman():
+        async with world.service() as service:
+            world.double.build("localhost/hand/app:1")
+            held = hold(world)
+            first = asyncio.create_task(publish(service, "hand/app:1"))
+            await held.reached()
+            await service.withdraw(REFERENCE, hold=False)
+        await asyncio.gather(first, return_exceptions=True)
+        assert world.staged() == []

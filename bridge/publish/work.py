@@ -162,8 +162,10 @@ class Work:
             return False  # it was withdrawn since, or something else was asked for
         if not work.by_hand and self._is_taken(target.reference):
             return False  # since it was queued
+        if target.requested:
+            return target.image.id in self._present
         now = self.wanted.targets.get(target.reference)
-        return target.requested or (now is not None and now.image.source == target.image.source)
+        return now is not None and now.image.source == target.image.source
 
     def _is_taken(self, reference: Reference) -> bool:
         """Say whether a reference shows, by hand, an image of the store: no rule takes that back."""

@@ -9,6 +9,7 @@ from bridge.oci import Reference
 from bridge.service.steering import Steering
 from tests.double.gates import Gate, eventually
 from tests.faults.world import World
+from tests.hooks.shelf import Shelf
 
 BY_HAND = {"publish": [{"match": "localhost/hand/*", "skip": True}]}
 """Images that no rule publishes."""
@@ -122,3 +123,22 @@ async def test_a_stop_ends_also_the_export_of_what_is_not_asked_for_any_more(wor
             await service.withdraw(REFERENCE, hold=False)
         await asyncio.gather(first, return_exceptions=True)
         assert world.staged() == []
+
+
+async def test_an_image_that_leaves_the_store_at_the_end_of_its_export_is_not_shown(
+    world: World,
+) -> None:
+    shelf = Shelf(world.directory / "hooks.d")
+    world.settings["hooks"] = {"directories": [str(shelf.directory)]}
+    held = shelf.hold("verify", "10-hold")
+    async with world.podman(), world.service() as service:
+        made = world.double.build("localhost/hand/app:1")
+        asked = asyncio.create_task(publish(service, "hand/app:1"))
+        await held.reached()
+        world.double.remove(made.id)
+        await eventually(lambda: service.reconciler.images == ())
+        held.open()
+        with pytest.raises(ControlError, match="its image has left podman's store"):
+            await asked
+        await idle(world, service)
+        assert world.shown() == {}

@@ -170,6 +170,7 @@ class Reconciler:
                 await self._writer.withdraw(reference, hold=hold)
         self._work.drop(reference)
         self._settle()
+        self.poke("withdrawn", Trigger.REQUEST)  # by hand it may have hidden what the rules have for it
 
     async def release(self, reference: Reference) -> None:
         """Let a held reference be published again."""

@@ -142,3 +142,13 @@ async def test_an_image_that_leaves_the_store_at_the_end_of_its_export_is_not_sh
             await asked
         await idle(world, service)
         assert world.shown() == {}
+
+
+async def test_the_withdrawal_of_what_was_taken_by_force_gives_it_back_to_the_rules_at_once(world: World) -> None:
+    async with world.podman(), world.service() as service:
+        ruled = world.double.build("localhost/app:1", "ruled")
+        world.double.build("localhost/hand/app:1", "hand")
+        await world.shows({"app:1": ruled.id})
+        await publish(service, "hand/app:1")
+        await service.withdraw(REFERENCE, hold=False)
+        await world.shows({"app:1": ruled.id})

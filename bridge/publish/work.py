@@ -173,9 +173,10 @@ class Work:
         return shown is not None and shown.requested and shown.source.image_id in self._present
 
     async def _explain(self, work: Try, error: Exception) -> None:
-        """Note a failure, unless the image has left the store meanwhile: then the next pass settles it.
+        """Note a failure, unless nobody wants the target any more, or its image has left the store meanwhile.
 
-        An image that such a pass still lists is one that podman cannot find, and has failed.
+        Then the next pass settles it. An image that such a pass still lists is one that podman cannot find, and
+        has failed.
         """
         image = work.target.image
         try:
@@ -186,6 +187,9 @@ class Work:
             self._left.add(image.source)
             log.info("image left the store before it was published image=%s", image.id[:12])
             self._poke("image left the store", Trigger.RESYNC)
+            return
+        if not self._is_wanted(work):
+            log.info("failed, and not wanted any more reference=%s error=%r", work.target.reference, words(error))
             return
         if isinstance(error, OSError | TreeError):
             self._parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))

@@ -1,6 +1,7 @@
 """What is asked for by hand while something else is under way for the same reference: the last word stands."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -152,3 +153,20 @@ async def test_the_withdrawal_of_what_was_taken_by_force_gives_it_back_to_the_ru
         await publish(service, "hand/app:1")
         await service.withdraw(REFERENCE, hold=False)
         await world.shows({"app:1": ruled.id})
+
+
+async def test_an_export_that_fails_when_nobody_wants_it_any_more_is_no_failure(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.podman(), world.service() as service:
+        held = hold(world)
+        broken = world.double.build("localhost/app:1", "broken")
+        await held.reached()
+        world.double.blob(broken.id).unlink()
+        new = world.double.build("localhost/app:1", "new")
+        await world.shows({"app:1": new.id})
+        held.open()
+        await eventually(lambda: world.staged() == [])
+        await idle(world, service)
+        assert (await world.condition("Synced"))["status"] is True
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -72,7 +72,7 @@ def directories(paths: TreePaths) -> Iterator[Path]:
 def read_index(paths: TreePaths, repository: Repository) -> Index:
     """Read the truth of a repository; raise TreeError where it is damaged."""
     try:
-        return Index.parse(repository, paths.repository(repository).index.read_bytes())
+        return Index.parse(repository, disk.read(paths.repository(repository).index))
     except InvalidError as error:
         raise TreeError(str(error)) from error
 
@@ -80,8 +80,8 @@ def read_index(paths: TreePaths, repository: Repository) -> Index:
 def closure(paths: TreePaths, descriptor: Descriptor, spare: RepositoryPaths | None = None) -> Iterator[Digest]:
     """Yield the digest of a manifest and of everything that it references, each once.
 
-    Raises TreeError where the tree lacks a blob: what is not whole is not shown. What the repository
-    `spare` still has is linked back into the tree instead.
+    Raises TreeError where the tree lacks a blob, or the disk has lost a manifest: what is not whole is not shown.
+    What the repository `spare` still has is linked back into the tree instead.
     """
     seen: set[Digest] = set()
     waiting = [descriptor]
@@ -98,4 +98,4 @@ def closure(paths: TreePaths, descriptor: Descriptor, spare: RepositoryPaths | N
             raise TreeError(msg)
         yield item.digest
         if item.is_manifest:
-            waiting.extend(Manifest.parse(path.read_bytes()).references)
+            waiting.extend(Manifest.parse(disk.read(path)).references)

@@ -144,7 +144,7 @@ class Tree:
         if source.digest is None:
             return None
         try:
-            content = self.paths.blob(source.digest).read_bytes()
+            content = disk.read(self.paths.blob(source.digest))
             manifest = Manifest.parse(content)
             descriptor = Descriptor(manifest.media_type, source.digest, len(content))
             size = self.size(descriptor)

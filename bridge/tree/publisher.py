@@ -185,15 +185,23 @@ class Tree:
         Raises TreeError where the tree lacks a blob that the manifest references.
         """
         repository = publication.reference.repository
+        try:
+            self._show(publication)
+        except (OSError, TreeError, InvalidError):
+            if repository not in self._indexes:
+                self._remove(self.paths.repository(repository))  # no sweep comes to where no index is
+            raise
+        self._derive(repository)
+        self._derive_catalog()
+
+    def _show(self, publication: Publication) -> None:
+        repository = publication.reference.repository
         paths = self.paths.repository(repository)
         disk.sync_directory(self.paths.blobs)
         linking.link(self.paths, paths, closure(self.paths, publication.descriptor))
         if not (paths.layout / "oci-layout").exists():
             disk.write_atomically(paths.layout / "oci-layout", LAYOUT, self.paths.staging)
-        index = self._index(repository).publish(publication, time.time())
-        self._write(index)
-        self._derive(repository)
-        self._derive_catalog()
+        self._write(self._index(repository).publish(publication, time.time()))
 
     def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Stop showing the reference; with `hold` keep it out until `release`.
@@ -285,7 +293,8 @@ class Tree:
             shutil.rmtree(paths.layout)
         directory = paths.root
         while directory != self.paths.repositories and not any(disk.names(directory)):
-            directory.rmdir()
+            with contextlib.suppress(FileNotFoundError):
+                directory.rmdir()
             directory = directory.parent
 
     def _derive(self, repository: Repository) -> None:

@@ -55,7 +55,7 @@ class Reconciler:
         self._trigger = Trigger.RESYNC
         self._looking = asyncio.Lock()
         self._failed_looks = 0
-        self._failed_withdrawals = 0
+        self._failed_writes = 0
         self._listing = 0.0
 
     @property
@@ -203,8 +203,9 @@ class Reconciler:
         for reference in plan.orphan:
             await self._writer.orphan_quietly(reference)
         leaving = self._let_through(plan, shown, prune=prune)
-        withdrawn = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
-        self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
+        written = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
+        written.append(await self._writer.derive_quietly())
+        self._failed_writes = 0 if all(written) else self._failed_writes + 1
         self._work.replace(queue)
 
     async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
@@ -236,8 +237,8 @@ class Reconciler:
         times = [self.parts.bounds.resync]
         if self._failed_looks:
             times.append(min(retry_delay(self._failed_looks), LONGEST_BLIND))
-        if self._failed_withdrawals:
-            times.append(retry_delay(self._failed_withdrawals))
+        if self._failed_writes:
+            times.append(retry_delay(self._failed_writes))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(times)):
                 await self._poked.wait()

@@ -8,7 +8,7 @@ import msgspec
 
 from bridge.errors import InvalidError, TreeError
 from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
-from bridge.plan import Publication, Shown
+from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
@@ -99,3 +99,27 @@ def closure(paths: TreePaths, descriptor: Descriptor, spare: RepositoryPaths | N
         yield item.digest
         if item.is_manifest:
             waiting.extend(Manifest.parse(disk.read(path)).references)
+
+
+def size(paths: TreePaths, descriptor: Descriptor) -> int:
+    """Return the bytes of a manifest and everything it references, each blob once; raises TreeError as `closure`."""
+    return sum(paths.blob(digest).stat().st_size for digest in closure(paths, descriptor))
+
+
+def own(paths: TreePaths, source: Source) -> tuple[Descriptor, int] | None:
+    """Return the descriptor of podman's own manifest of an image, and the bytes of all that it references.
+
+    None where the tree lacks any of it. What it was published for does not matter: every manifest in the tree was
+    verified, and names plain layers.
+    """
+    if source.digest is None:
+        return None
+    try:
+        content = disk.read(paths.blob(source.digest))
+        manifest = Manifest.parse(content)
+        descriptor = Descriptor(manifest.media_type, source.digest, len(content))
+        whole = size(paths, descriptor)
+    except (FileNotFoundError, InvalidError, TreeError):
+        return None
+    is_of_image = manifest.config is not None and manifest.config.digest.hex == source.image_id
+    return (descriptor, whole) if is_of_image else None

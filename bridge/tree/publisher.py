@@ -13,10 +13,10 @@ from typing import Self
 import msgspec
 
 from bridge.errors import InvalidError, NotPublishedError, TreeError
-from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
+from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk, linking, views
-from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
+from bridge.tree.contents import check_version, closure, directories, own, read_index, repositories, showing, size
 from bridge.tree.index import Index, Superseded
 from bridge.tree.layouts import LAYOUT
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
@@ -36,6 +36,7 @@ class Tree:
         self.paths = TreePaths(root.absolute())
         self._lock = disk.Lock(self.paths.lock)
         self._indexes: dict[Repository, Index] = {}
+        self._underived: set[Repository] = set()
 
     def __enter__(self) -> Self:
         """Take the lock, empty staging, read every index and rebuild what is derived."""
@@ -136,33 +137,16 @@ class Tree:
         return None
 
     def own(self, source: Source) -> tuple[Descriptor, int] | None:
-        """Return the descriptor of podman's own manifest of an image, and the bytes of all that it references.
-
-        None where the tree lacks any of it. What it was published for does not matter: every manifest in the
-        tree was verified, and names plain layers.
-        """
-        if source.digest is None:
-            return None
-        try:
-            content = disk.read(self.paths.blob(source.digest))
-            manifest = Manifest.parse(content)
-            descriptor = Descriptor(manifest.media_type, source.digest, len(content))
-            size = self.size(descriptor)
-        except (FileNotFoundError, InvalidError, TreeError):
-            return None
-        is_of_image = manifest.config is not None and manifest.config.digest.hex == source.image_id
-        return (descriptor, size) if is_of_image else None
+        """Return podman's own manifest of an image, and the bytes of all that it references, as `contents.own`."""
+        return own(self.paths, source)
 
     def has(self, digest: Digest) -> bool:
         """Say whether the tree holds the blob. What it holds was verified when it came in."""
         return self.paths.blob(digest).exists()
 
     def size(self, descriptor: Descriptor) -> int:
-        """Return the bytes of a manifest and everything it references, each blob once.
-
-        Raises TreeError where the tree lacks a part of it.
-        """
-        return sum(self.paths.blob(digest).stat().st_size for digest in closure(self.paths, descriptor))
+        """Return the bytes of a manifest and everything it references; raise TreeError where a part is missing."""
+        return size(self.paths, descriptor)
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
@@ -191,8 +175,16 @@ class Tree:
             if repository not in self._indexes:
                 self._remove(self.paths.repository(repository))  # no sweep comes to where no index is
             raise
-        self._derive(repository)
-        self._derive_catalog()
+        self._underived.add(repository)
+        self.derive()
+
+    def derive(self) -> None:
+        """Make what is derived where that failed, though `index.json` was written. A second time does nothing."""
+        for repository in self._underived & self._indexes.keys():
+            self._derive(repository)
+        if self._underived:
+            self._derive_catalog()
+        self._underived.clear()
 
     def _show(self, publication: Publication) -> None:
         repository = publication.reference.repository

@@ -1,5 +1,7 @@
 """The tree's disk is full or does not take writes: everything published stays served, and the rest is tried again."""
 
+import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,14 @@ def small(world: World) -> Iterator[World]:
 def grow(world: World) -> None:
     """Make the small disk larger."""
     subprocess.run(["mount", "-o", "remount,size=16m", str(world.directory / "disk")], check=True)
+
+
+def limit_files(world: World, free: int) -> None:
+    """Have the small disk take so many more files."""
+    mount = world.directory / "disk"
+    status = os.statvfs(mount)
+    limit = f"remount,nr_inodes={status.f_files - status.f_ffree + free}"
+    subprocess.run(["mount", "-o", limit, str(mount)], check=True)
 
 
 async def fill(world: World) -> Path:
@@ -152,3 +162,24 @@ async def test_a_tree_that_cannot_be_made_is_one_line_at_the_start(world: World)
     assert answer.code == 1
     assert answer.errors.count("\n") == 1
     assert "Not a directory" in answer.errors
+
+
+async def test_what_plain_web_servers_read_is_made_again_when_the_disk_has_room(small: World) -> None:
+    small.settings |= {"resync": "1s"}
+    async with small.podman(), small.service():
+        made = small.double.build("localhost/app:1")
+        await small.shows({"app:1": made.id})
+        await eventually(lambda: small.staged() == [])
+        limit_files(small, free=1)
+        small.double.tag(made.id, "localhost/app:2")
+        await eventually(lambda: "app:2" in small.shown())  # the index was the last for which there was room
+
+        async def unwritable() -> bool:
+            return (await small.condition("TreeWritable"))["status"] is False
+
+        await eventually(unwritable)
+        limit_files(small, free=1000)
+        tags = small.tree / "repositories/app/_tags.json"
+        await eventually(lambda: json.loads(tags.read_bytes())["tags"] == ["1", "2"])
+        await small.settled()
+        assert await small.failures() == {}

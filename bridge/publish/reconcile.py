@@ -188,6 +188,9 @@ class Reconciler:
             await self.sweep()
         except (BridgeError, OSError) as error:
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
+            return
+        if not self.failures and not self._failed_writes:
+            self.parts.conditions.confirm(Kind.TREE_WRITABLE)  # what could not be written is not to be any more
 
     async def _apply(self, images: tuple[Image, ...], *, prune: bool) -> None:
         wanted = self.parts.policy.wanted(images)

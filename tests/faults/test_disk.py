@@ -183,3 +183,21 @@ async def test_what_plain_web_servers_read_is_made_again_when_the_disk_has_room(
         await eventually(lambda: json.loads(tags.read_bytes())["tags"] == ["1", "2"])
         await small.settled()
         assert await small.failures() == {}
+
+
+async def test_a_tree_counts_as_writable_again_when_nothing_waits_to_be_written(small: World) -> None:
+    small.settings |= {"resync": "1s"}
+    async with small.podman(), small.service():
+        made = small.double.build("localhost/app:1")
+        await small.shows({"app:1": made.id})
+        filler = await fill(small)
+        small.double.tag(made.id, "localhost/app:2")
+        await small.failed("app:2")
+        small.double.untag("localhost/app:2")
+        filler.unlink()
+
+        async def writable() -> bool:
+            return (await small.condition("TreeWritable"))["status"] is True
+
+        await eventually(writable)
+        assert small.shown() == {"app:1": made.id}

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -158,10 +159,11 @@ class Tree:
             shutil.rmtree(path)
 
     def adopt(self, file: Path, digest: Digest) -> None:
-        """Move a verified file of a staging directory in as the blob `digest`. A second time does nothing."""
+        """Link a verified file in as the blob `digest`, safe from sweeps as long as the file is there. Idempotent."""
         if not self.has(digest):
             file.chmod(0o644)
-            file.rename(self.paths.blob(digest))
+            with contextlib.suppress(FileExistsError):  # another export was quicker
+                os.link(file, self.paths.blob(digest))
 
     def publish(self, publication: Publication) -> None:
         """Show the publication: link everything it references, then replace `index.json`.

@@ -211,6 +211,6 @@ class Work:
         self._parts.changes.tell(
             Change(
                 action, reference, shown, shown, image, message=failure.message, attempts=failure.attempts,
-                hook=failure.denied_by, trigger=work.trigger,
+                repeats=failure.repeats, hook=failure.denied_by, trigger=work.trigger,
             )
         )  # fmt: skip

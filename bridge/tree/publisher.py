@@ -22,7 +22,7 @@ from bridge.tree.index import Index, Superseded
 from bridge.tree.layouts import LAYOUT
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
-from bridge.tree.sweeping import Swept, sweep_blobs, unreferenced
+from bridge.tree.sweeping import Swept, remove, sweep_blobs, unreferenced
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Tree:
         for directory in reversed(list(directories(self.paths))):
             paths = RepositoryPaths(directory)
             if directory.exists() and not paths.index.exists():
-                self._remove(paths)
+                remove(self.paths, paths)
 
     def _read_or_heal(self, repository: Repository) -> Index:
         """Read an index; a damaged one counts as empty, and the next pass publishes the repository anew."""
@@ -175,7 +175,7 @@ class Tree:
             self._show(publication)
         except (OSError, TreeError, InvalidError):
             if repository not in self._indexes:
-                self._remove(self.paths.repository(repository))  # no sweep comes to where no index is
+                remove(self.paths, self.paths.repository(repository))  # no sweep comes to where no index is
             raise
         self._underived.add(repository)
         self.derive()
@@ -222,32 +222,41 @@ class Tree:
     def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what was superseded more than `grace` seconds ago, and blobs that nothing links any more.
 
-        A damaged repository is left alone, and named by a TreeError when all others are swept.
+        A damaged repository is left alone, and named by a TreeError when all others are swept; so is one that the
+        disk has no room to change, for which the disk's own OSError is raised.
         """
         before = time.time() - grace
         total = 0
         leaving: Counter[str] = Counter()
         damaged: list[str] = []
+        failures: list[OSError] = []
         for repository, index in list(self._indexes.items()):
             kept = index.sweep(before)
-            total += len(index.superseded) - len(kept.superseded)
             try:
                 links = unreferenced(self.paths, kept)
+                if dry_run:
+                    leaving.update(link.name for link in links)
+                else:
+                    self._let_go(kept, links)
             except (TreeError, InvalidError) as error:
                 damaged.append(f"repository {repository}: {error}")
-                continue
-            if dry_run:
-                leaving.update(link.name for link in links)
-                continue
-            if kept.superseded != index.superseded or not kept:
-                self._change(kept)
-            for link in links:
-                link.unlink(missing_ok=True)
+            except OSError as error:
+                failures.append(error)
+            else:
+                total += len(index.superseded) - len(kept.superseded)
         blobs, freed = sweep_blobs(self.paths, before, None if not dry_run else leaving)
+        if failures:
+            raise failures[0]
         if damaged:
             msg = f"{'; '.join(damaged)}; a restart, or `podbridge verify --repair`, has it published anew"
             raise TreeError(msg)
         return Swept(total, blobs, freed)
+
+    def _let_go(self, kept: Index, links: Iterable[Path]) -> None:
+        if kept != self._index(kept.repository) or not kept:
+            self._change(kept)
+        for link in links:
+            link.unlink(missing_ok=True)
 
     def _index(self, repository: Repository) -> Index:
         return self._indexes.get(repository) or Index(repository)
@@ -272,24 +281,12 @@ class Tree:
         else:
             del self._indexes[index.repository]
             self._derive_catalog()
-            self._remove(paths)
+            remove(self.paths, paths)
 
     def _write(self, index: Index) -> None:
         path = self.paths.repository(index.repository).index
         disk.write_atomically(path, index.dump(), self.paths.staging)
         self._indexes[index.repository] = index
-
-    def _remove(self, paths: RepositoryPaths) -> None:
-        """Remove an empty repository, views and `index.json` first, and the directories above that it leaves empty."""
-        views.remove(paths)
-        paths.index.unlink(missing_ok=True)
-        if paths.layout.exists():
-            shutil.rmtree(paths.layout)
-        directory = paths.root
-        while directory != self.paths.repositories and not any(disk.names(directory)):
-            with contextlib.suppress(FileNotFoundError):
-                directory.rmdir()
-            directory = directory.parent
 
     def _derive(self, repository: Repository) -> None:
         views.derive(self.paths.repository(repository), self._index(repository), self.paths.staging)

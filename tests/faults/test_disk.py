@@ -1,5 +1,6 @@
 """The tree's disk is full or does not take writes: everything published stays served, and the rest is tried again."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -137,6 +138,28 @@ async def test_a_sweep_that_fails_does_not_end_the_service_and_is_tried_again(sm
         filler.unlink()
         await eventually(lambda: not (small.tree / "blobs/sha256" / old.id).exists())
         assert small.shown() == {"app:1": new.id}
+
+
+async def test_a_sweep_of_a_disk_without_any_room_frees_what_it_can_and_so_makes_room_for_the_rest(
+    small: World,
+) -> None:
+    small.settings |= {"grace": "1h"}
+    async with small.podman(), small.service() as service:
+        old = small.double.build("localhost/app:1", "old", size=50_000)
+        gone = small.double.build("localhost/gone:1", "gone", size=50_000)
+        await small.shows({"app:1": old.id, "gone:1": gone.id})
+        new = small.double.build("localhost/app:1", "new", size=50_000)
+        small.double.untag("localhost/gone:1")
+        await small.shows({"app:1": new.id})
+        await fill(small)
+        blobs = small.tree / "blobs/sha256"
+        tree = service.reconciler.parts.tree
+        with pytest.raises(OSError, match="No space left on device"):
+            await asyncio.to_thread(tree.sweep, 0)
+        assert not (blobs / gone.layer_names[0]).exists()
+        assert (await asyncio.to_thread(tree.sweep, 0)).manifests == 1
+        assert not (blobs / old.layer_names[0]).exists()
+        assert await small.pull("app", "1") == new.id
 
 
 async def test_a_tree_that_takes_no_writes_is_told_and_used_again_when_it_does(world: World) -> None:

@@ -19,6 +19,7 @@ from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk, linking, views
 from bridge.tree.contents import check_version, closure, directories, own, read_index, repositories, showing, size
 from bridge.tree.index import Index, Superseded
+from bridge.tree.indexes import Indexes
 from bridge.tree.layouts import LAYOUT
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
@@ -36,7 +37,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.paths = TreePaths(root.absolute())
         self._lock = disk.Lock(self.paths.lock)
-        self._indexes: dict[Repository, Index] = {}
+        self._indexes = Indexes()
         self._underived: set[Repository] = set()
 
     def __enter__(self) -> Self:
@@ -130,12 +131,7 @@ class Tree:
         An image that podman knows by other digests than it did was pulled again in another form, and has
         another manifest to choose from.
         """
-        for index in list(self._indexes.values()):
-            superseded = (old.publication for old in index.superseded)
-            for item in (*index.publications.values(), *superseded):
-                if item.source == source and item.origins == origins:
-                    return item
-        return None
+        return next((item for item in self._indexes.of(source) if item.origins == origins), None)
 
     def own(self, source: Source) -> tuple[Descriptor, int] | None:
         """Return podman's own manifest of an image, and the bytes of all that it references, as `contents.own`."""

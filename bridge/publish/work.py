@@ -8,7 +8,7 @@ from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError, DeniedError, ImageUnknownError, PodmanError, TreeError
 from bridge.oci import Reference
-from bridge.plan import Image, Source, Target
+from bridge.plan import Image, Source, Target, differs
 from bridge.policy import Wanted
 from bridge.publish.export import SIDE_BY_SIDE, Exported
 from bridge.publish.failures import Failure, Failures, words
@@ -150,9 +150,11 @@ class Work:
 
     async def _show_wanted(self, work: Try, exported: Exported) -> None:
         async with self._writer.turn:
-            if self._is_wanted(work):
-                await self._writer.show(work, exported)
-                self.failures.forget(work.target.reference)
+            if not self._is_wanted(work):
+                return
+            if work.by_hand or differs(work.target, self._parts.tree.publication(work.target.reference)):
+                await self._writer.show(work, exported)  # a pass may have queued it anew, under another name too
+            self.failures.forget(work.target.reference)
 
     def _is_wanted(self, work: Try) -> bool:
         target = work.target

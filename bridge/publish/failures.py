@@ -39,9 +39,13 @@ class Failure:
 
 
 class Failures:
-    """The failures and denials of now. One that repeats with the same words is logged once."""
+    """The failures and denials of now. One that repeats with the same words is logged once.
+
+    `era` counts how often the hooks were to be asked again: a denial of an earlier one does not count.
+    """
 
     def __init__(self) -> None:
+        self.era = 0
         self._all: dict[Reference, Failure] = {}
 
     def __iter__(self) -> Iterator[Failure]:
@@ -93,6 +97,7 @@ class Failures:
 
     def forget_denials(self) -> None:
         """Have the hooks asked again."""
+        self.era += 1
         self._all = {key: item for key, item in self._all.items() if not item.denied_by}
 
     @property
@@ -114,6 +119,7 @@ class Failures:
 
     def clear(self) -> None:
         """Have everything tried at once, and the hooks asked again."""
+        self.era += 1
         self._all.clear()
 
     def keep(self, targets: Iterable[Target]) -> None:

@@ -126,6 +126,18 @@ class Work:
         return Try(target, self.trigger, self.failures.attempts(target) + 1)
 
     async def _publish(self, work: Try) -> None:
+        """Try once, and once more wherever a gate denies it that was to be asked again meanwhile."""
+        while True:
+            era = self.failures.era
+            try:
+                await self._attempt(work)
+            except DeniedError:
+                if era == self.failures.era:
+                    raise
+            else:
+                return
+
+    async def _attempt(self, work: Try) -> None:
         await self._gates.before_export(work)
         failed = (failure.target.image.source for failure in self.failures if not failure.denied_by)
         self._parts.exporter.failed = frozenset(failed)

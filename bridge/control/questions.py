@@ -1,5 +1,6 @@
 """What a request asks, read from its query and its body. A wrong word is refused, never ignored."""
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
@@ -10,6 +11,10 @@ from bridge.errors import InvalidError
 
 LINES = "application/x-ndjson"
 """The media type of one JSON document a line."""
+
+
+BODY_WITHIN = 10.0
+"""Seconds that a body has to come in. aiohttp tells no handler of a chunked body that breaks on the way."""
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,9 +67,14 @@ def query(request: web.Request, kind: type[_Question]) -> _Question:
 
 
 async def publish_request(request: web.Request) -> PublishRequest:
-    """Read what is to be published; raise InvalidError where the body does not say so."""
+    """Read what is to be published; raise InvalidError where the body does not say so, or does not come."""
     try:
-        return msgspec.json.decode(await request.read(), type=PublishRequest)
+        async with asyncio.timeout(BODY_WITHIN):
+            content = await request.read()
+        return msgspec.json.decode(content, type=PublishRequest)
+    except TimeoutError as error:
+        msg = f"body: it did not come whole within {BODY_WITHIN:g} seconds"
+        raise InvalidError(msg) from error
     except (msgspec.DecodeError, UnicodeDecodeError, web.RequestPayloadError) as error:
         msg = f"body: {error}"
         raise InvalidError(msg) from error

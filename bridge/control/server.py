@@ -15,7 +15,8 @@ from bridge.errors import ListenError
 from bridge.refusing import Refusing
 from bridge.units import Address
 
-_SETTINGS: dict[str, Any] = {"access_log": None, "auto_decompress": False}
+_SETTINGS: dict[str, Any] = {"access_log": None, "auto_decompress": False, "lingering_time": 1.0}
+"""A client whose body nobody reads has a second to stop sending it: it is on this machine."""
 
 
 @contextlib.contextmanager

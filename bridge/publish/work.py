@@ -47,8 +47,8 @@ class Work:
         self._present: frozenset[str] = frozenset()
 
     def replace(self, queue: tuple[Target, ...]) -> None:
-        """Have this done, and nothing else that waits."""
-        self.queue = queue
+        """Have this done, and nothing else that waits; what was denied meanwhile is not asked about again."""
+        self.queue = tuple(target for target in queue if not self.failures.denies(target))
         self._queued.set()
 
     def drop(self, reference: Reference) -> None:

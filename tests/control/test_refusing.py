@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bridge.control import questions
 from tests.end_to_end.programs import free_port
 from tests.faults.world import World
 
@@ -56,6 +57,21 @@ async def test_a_body_that_cannot_be_read_is_told(
         told = await say(await asyncio.open_unix_connection(str(world.control)), head + body)
     assert told["response"] == 400
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("then", [b"", b"no length\r\n"], ids=["never", "broken"])
+async def test_a_body_that_does_not_come_is_waited_for_ten_seconds(
+    world: World, then: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert questions.BODY_WITHIN == 10
+    monkeypatch.setattr(questions, "BODY_WITHIN", 0.5)
+    head = b"POST /bridge/v1/publications HTTP/1.1\r\nHost: d\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    async with world.podman(), world.service():
+        reader, writer = await asyncio.open_unix_connection(str(world.control))
+        writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        told = await say((reader, writer), then)
+    assert (told["response"], told["message"]) == (400, "body: it did not come whole within 0.5 seconds")
 
 
 async def say(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], raw: bytes) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Change:
     """Bytes of the layers that podman had to read."""
     message: str = ""
     attempts: int = 0
+    repeats: bool = False
+    """Whether the same image failed before with the same words."""
     hook: str = ""
     trigger: Trigger = Trigger.RESYNC
 

@@ -149,11 +149,11 @@ def make_plan(wanted: Mapping[Reference, Target], shown: Shown, images: Iterable
         for reference, publication in sorted(published.items())
         if reference not in requested and (reference in shown.held or reference not in wanted)
     ]
-    kept = [item for item in left if item.reference not in shown.held and (item.gone or now) + item.keep > now]
+    kept = {one.reference for one in left if one.reference not in shown.held and (one.gone or now) + one.keep > now}
     return Plan(
         tuple(publish),
-        tuple(item.reference for item in left if item not in kept),
-        tuple(item.reference for item in kept if item.gone is None),
+        tuple(item.reference for item in left if item.reference not in kept),
+        tuple(item.reference for item in left if item.reference in kept and item.gone is None),
     )
 
 

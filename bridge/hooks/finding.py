@@ -80,9 +80,9 @@ def find(stage: Stage, directories: Sequence[Path]) -> Iterator[Hook]:
 
 
 def _judge(hook: Hook, directories: Sequence[Path]) -> Hook:
-    if hook.path.is_symlink() and os.path.realpath(hook.path) == os.devnull:
-        return Hook(hook.stage, hook.name, hook.path, State.MASKED)
     try:
+        if hook.path.is_symlink() and os.path.realpath(hook.path) == os.devnull:
+            return Hook(hook.stage, hook.name, hook.path, State.MASKED)
         status = _trusted(hook)
         settings, mark = _settings(hook, directories)
     except (HookError, OSError) as error:

@@ -145,7 +145,7 @@ class Exporter:
         return await threads.run(self._take, job, written, content, fidelity)
 
     def _take(self, job: Job, written: Written, content: bytes, fidelity: Fidelity) -> Exported:
-        """Move everything verified into the tree: layers and config first, the manifest last."""
+        """Take everything verified into the tree: layers and config first, the manifest last."""
         if Digest.of(written.config).hex != job.image.id:
             msg = f"podman wrote a config with digest {Digest.of(written.config)} for image {job.image.id}"
             raise ExportError(msg)
@@ -163,5 +163,6 @@ class Exporter:
         )
 
     def _adopt_bytes(self, directory: Path, content: bytes) -> None:
-        disk.write_atomically(directory / "blob", content, directory)
-        self._tree.adopt(directory / "blob", Digest.of(content))
+        digest = Digest.of(content)
+        disk.write_atomically(directory / digest.hex, content, directory)
+        self._tree.adopt(directory / digest.hex, digest)

@@ -25,7 +25,8 @@ _STAGING = re.compile(r"/\S*?/staging/[^/\s]+(/scratch/\d+)?")
 class Failure:
     """Why a target is not published. `retry_at` is in seconds since the epoch, `due` on the monotonic clock.
 
-    What a hook denied has no next try, and `denied_by` is the hook's name.
+    What a hook denied has no next try, and `denied_by` is the hook's name. `repeats` says that the try before
+    failed with the same words.
     """
 
     target: Target
@@ -34,12 +35,17 @@ class Failure:
     retry_at: float | None
     due: float
     denied_by: str = ""
+    repeats: bool = False
 
 
 class Failures:
-    """The failures and denials of now. One that repeats with the same words is logged once."""
+    """The failures and denials of now. One that repeats with the same words is logged once.
+
+    `era` counts how often the hooks were to be asked again: a denial of an earlier one does not count.
+    """
 
     def __init__(self) -> None:
+        self.era = 0
         self._all: dict[Reference, Failure] = {}
 
     def __iter__(self) -> Iterator[Failure]:
@@ -50,12 +56,12 @@ class Failures:
 
     def add(self, target: Target, error: Exception) -> Failure:
         """Note that `target` failed, and say when it is tried again."""
-        old = self._of(target)
         attempts = self.attempts(target) + 1
         delay = retry_delay(attempts)
-        failure = Failure(target, words(error), attempts, time.time() + delay, time.monotonic() + delay)
+        due = time.time() + delay, time.monotonic() + delay
+        failure = Failure(target, words(error), attempts, *due, repeats=self._repeats(target, error))
         self._all[target.reference] = failure
-        level = logging.DEBUG if old is not None and old.message == failure.message else logging.WARNING
+        level = logging.DEBUG if failure.repeats else logging.WARNING
         log.log(
             level,
             "publication failed, will try again reference=%s image=%s retry_seconds=%.0f error=%r",
@@ -65,7 +71,8 @@ class Failures:
 
     def deny(self, target: Target, error: DeniedError) -> Failure:
         """Note that a hook denied `target`: it is not tried again by itself."""
-        failure = Failure(target, words(error), self.attempts(target) + 1, None, math.inf, error.hook)
+        attempts, repeats = self.attempts(target) + 1, self._repeats(target, error)
+        failure = Failure(target, words(error), attempts, None, math.inf, error.hook, repeats)
         self._all[target.reference] = failure
         log.warning(
             "publication denied reference=%s image=%s hook=%s reason=%r",
@@ -90,12 +97,17 @@ class Failures:
 
     def forget_denials(self) -> None:
         """Have the hooks asked again."""
+        self.era += 1
         self._all = {key: item for key, item in self._all.items() if not item.denied_by}
 
     @property
     def denied(self) -> int:
         """How many of them are denials."""
         return sum(bool(failure.denied_by) for failure in self)
+
+    def _repeats(self, target: Target, error: Exception) -> bool:
+        old = self._of(target)
+        return old is not None and old.message == words(error)
 
     def _of(self, target: Target) -> Failure | None:
         failure = self._all.get(target.reference)
@@ -107,6 +119,7 @@ class Failures:
 
     def clear(self) -> None:
         """Have everything tried at once, and the hooks asked again."""
+        self.era += 1
         self._all.clear()
 
     def keep(self, targets: Iterable[Target]) -> None:

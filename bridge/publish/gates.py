@@ -18,11 +18,15 @@ from bridge.tree.layouts import link_layout
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One attempt at a publication: which one it is, counted from 1, and why the store was looked at."""
+    """One attempt at a publication: which one it is, counted from 1, and why the store was looked at.
+
+    `by_hand` says that somebody asked for it.
+    """
 
     target: Target
     trigger: Trigger = Trigger.RESYNC
     attempt: int = 1
+    by_hand: bool = False
 
 
 class Gates:

@@ -55,7 +55,7 @@ class Reconciler:
         self._trigger = Trigger.RESYNC
         self._looking = asyncio.Lock()
         self._failed_looks = 0
-        self._failed_withdrawals = 0
+        self._failed_writes = 0
         self._listing = 0.0
 
     @property
@@ -158,15 +158,19 @@ class Reconciler:
 
     async def publish(self, target: Target) -> bool:
         """Publish what somebody asked for. Return False where that fails, or a gate denies it."""
-        return await self._work.publish(target, Trigger.REQUEST)
+        return await self._work.ask(target)
 
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
-        """Take a reference out of the tree; raise TreeError or OSError where that fails."""
+        """Take a reference out of the tree, and show nothing that was asked for it before.
+
+        Raises TreeError or OSError where that fails.
+        """
         async with self._writer.turn:
-            await self._writer.withdraw(reference, hold=hold)
-        if hold:
-            self._work.drop(reference)
+            if hold or self.parts.tree.publication(reference) is not None or not self._work.is_asked(reference):
+                await self._writer.withdraw(reference, hold=hold)
+        self._work.drop(reference)
         self._settle()
+        self.poke("withdrawn", Trigger.REQUEST)  # by hand it may have hidden what the rules have for it
 
     async def release(self, reference: Reference) -> None:
         """Let a held reference be published again."""
@@ -184,6 +188,9 @@ class Reconciler:
             await self.sweep()
         except (BridgeError, OSError) as error:
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
+            return
+        if not self.failures and not self._failed_writes:
+            self.parts.conditions.confirm(Kind.TREE_WRITABLE)  # what could not be written is not to be any more
 
     async def _apply(self, images: tuple[Image, ...], *, prune: bool) -> None:
         wanted = self.parts.policy.wanted(images)
@@ -199,8 +206,9 @@ class Reconciler:
         for reference in plan.orphan:
             await self._writer.orphan_quietly(reference)
         leaving = self._let_through(plan, shown, prune=prune)
-        withdrawn = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
-        self._failed_withdrawals = 0 if all(withdrawn) else self._failed_withdrawals + 1
+        written = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
+        written.append(await self._writer.derive_quietly())
+        self._failed_writes = 0 if all(written) else self._failed_writes + 1
         self._work.replace(queue)
 
     async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
@@ -232,8 +240,8 @@ class Reconciler:
         times = [self.parts.bounds.resync]
         if self._failed_looks:
             times.append(min(retry_delay(self._failed_looks), LONGEST_BLIND))
-        if self._failed_withdrawals:
-            times.append(retry_delay(self._failed_withdrawals))
+        if self._failed_writes:
+            times.append(retry_delay(self._failed_writes))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(times)):
                 await self._poked.wait()

@@ -8,7 +8,7 @@ from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError, DeniedError, ImageUnknownError, PodmanError, TreeError
 from bridge.oci import Reference
-from bridge.plan import Image, Source, Target
+from bridge.plan import Image, Source, Target, differs
 from bridge.policy import Wanted
 from bridge.publish.export import SIDE_BY_SIDE, Exported
 from bridge.publish.failures import Failure, Failures, words
@@ -43,6 +43,8 @@ class Work:
         self._queued = asyncio.Event()
         self._busy: set[Source] = set()
         self._left: set[Source] = set()
+        self._asked: dict[Reference, Try] = {}
+        self._present: frozenset[str] = frozenset()
 
     def replace(self, queue: tuple[Target, ...]) -> None:
         """Have this done, and nothing else that waits; what was denied meanwhile is not asked about again."""
@@ -52,11 +54,13 @@ class Work:
     def drop(self, reference: Reference) -> None:
         """Have nothing done for a reference; an export that is under way ends, and is not shown."""
         self.queue = tuple(target for target in self.queue if target.reference != reference)
+        self._asked.pop(reference, None)
         self.failures.forget(reference)
 
     def take_note(self, images: tuple[Image, ...], wanted: Wanted) -> None:
         """Remember what a pass found in the store, and what it wants of it; other gates are asked anew."""
         self.images, self.wanted = images, wanted
+        self._present = frozenset(image.id for image in images)
         self._left &= {image.source for image in images}
         if self._gates.look():
             self.failures.forget_denials()
@@ -77,9 +81,25 @@ class Work:
             for _ in range(SIDE_BY_SIDE):
                 group.create_task(self._drain())
 
-    async def publish(self, target: Target, trigger: Trigger | None = None) -> bool:
+    async def ask(self, target: Target) -> bool:
+        """Publish what somebody asks for by hand, in place of what was asked for the same reference before.
+
+        Return False where that fails, or a gate denies it.
+        """
+        work = Try(target, Trigger.REQUEST, self.failures.attempts(target) + 1, by_hand=True)
+        self._asked[target.reference] = work
+        try:
+            return await self._carry_out(work)
+        finally:
+            if self._asked.get(target.reference) is work:
+                del self._asked[target.reference]
+
+    def is_asked(self, reference: Reference) -> bool:
+        """Say whether what somebody asked for is under way."""
+        return reference in self._asked
+
+    async def _carry_out(self, work: Try) -> bool:
         """Ask the gates, export where the tree lacks the image, and show it. Return False where that fails."""
-        work = self._try(target, trigger)
         try:
             await self._publish(work)
         except DeniedError as error:
@@ -89,7 +109,7 @@ class Work:
             await self._explain(work, error)
             return False
         finally:
-            self.queue = tuple(item for item in self.queue if item != target)
+            self.queue = tuple(item for item in self.queue if item != work.target)
             self._settled()
         return True
 
@@ -102,10 +122,22 @@ class Work:
         except (BridgeError, OSError) as error:
             await self._explain(work, error)
 
-    def _try(self, target: Target, trigger: Trigger | None = None) -> Try:
-        return Try(target, trigger or self.trigger, self.failures.attempts(target) + 1)
+    def _try(self, target: Target) -> Try:
+        return Try(target, self.trigger, self.failures.attempts(target) + 1)
 
     async def _publish(self, work: Try) -> None:
+        """Try once, and once more wherever a gate denies it that was to be asked again meanwhile."""
+        while True:
+            era = self.failures.era
+            try:
+                await self._attempt(work)
+            except DeniedError:
+                if era == self.failures.era:
+                    raise
+            else:
+                return
+
+    async def _attempt(self, work: Try) -> None:
         await self._gates.before_export(work)
         failed = (failure.target.image.source for failure in self.failures if not failure.denied_by)
         self._parts.exporter.failed = frozenset(failed)
@@ -124,26 +156,41 @@ class Work:
         while target := next((item for item in self.queue if item.image.source not in self._busy), None):
             self._busy.add(target.image.source)
             try:
-                await self.publish(target)
+                await self._carry_out(self._try(target))
             finally:
                 self._busy.discard(target.image.source)
 
     async def _show_wanted(self, work: Try, exported: Exported) -> None:
         async with self._writer.turn:
-            if self._is_wanted(work.target):
-                await self._writer.show(work, exported)
-                self.failures.forget(work.target.reference)
+            if not self._is_wanted(work):
+                return
+            if work.by_hand or differs(work.target, self._parts.tree.publication(work.target.reference)):
+                await self._writer.show(work, exported)  # a pass may have queued it anew, under another name too
+            self.failures.forget(work.target.reference)
 
-    def _is_wanted(self, target: Target) -> bool:
+    def _is_wanted(self, work: Try) -> bool:
+        target = work.target
         if self._parts.tree.holds_out(target.reference):
             return False  # since it was queued: what is asked for by hand was released before
+        if work.by_hand and self._asked.get(target.reference) is not work:
+            return False  # it was withdrawn since, or something else was asked for
+        if not work.by_hand and self._is_taken(target.reference):
+            return False  # since it was queued
+        if target.requested:
+            return target.image.id in self._present
         now = self.wanted.targets.get(target.reference)
-        return target.requested or (now is not None and now.image.source == target.image.source)
+        return now is not None and now.image.source == target.image.source
+
+    def _is_taken(self, reference: Reference) -> bool:
+        """Say whether a reference shows, by hand, an image of the store: no rule takes that back."""
+        shown = self._parts.tree.publication(reference)
+        return shown is not None and shown.requested and shown.source.image_id in self._present
 
     async def _explain(self, work: Try, error: Exception) -> None:
-        """Note a failure, unless the image has left the store meanwhile: then the next pass settles it.
+        """Note a failure, unless nobody wants the target any more, or its image has left the store meanwhile.
 
-        An image that such a pass still lists is one that podman cannot find, and has failed.
+        Then the next pass settles it. An image that such a pass still lists is one that podman cannot find, and
+        has failed.
         """
         image = work.target.image
         try:
@@ -154,6 +201,9 @@ class Work:
             self._left.add(image.source)
             log.info("image left the store before it was published image=%s", image.id[:12])
             self._poke("image left the store", Trigger.RESYNC)
+            return
+        if not self._is_wanted(work):
+            log.info("failed, and not wanted any more reference=%s error=%r", work.target.reference, words(error))
             return
         if isinstance(error, OSError | TreeError):
             self._parts.conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
@@ -166,7 +216,7 @@ class Work:
         self._tell(Action.FAILED, work, failure)
 
     def _deny(self, work: Try, error: DeniedError) -> None:
-        if self._is_wanted(work.target):
+        if self._is_wanted(work):
             self._tell(Action.DENIED, work, self.failures.deny(work.target, error))
 
     def _tell(self, action: Action, work: Try, failure: Failure) -> None:
@@ -175,6 +225,6 @@ class Work:
         self._parts.changes.tell(
             Change(
                 action, reference, shown, shown, image, message=failure.message, attempts=failure.attempts,
-                hook=failure.denied_by, trigger=work.trigger,
+                repeats=failure.repeats, hook=failure.denied_by, trigger=work.trigger,
             )
         )  # fmt: skip

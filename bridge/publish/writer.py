@@ -55,9 +55,9 @@ class TreeWriter:
         )  # fmt: skip
         try:
             await self._write(self._tree.publish, publication)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, OSError):
             if self._tree.publication(target.reference) is publication:
-                self._say_published(change)  # the write was done: a stop is no reason to keep that to ourselves
+                self._say_published(change)  # it is shown: a stop, or what is derived, is no reason to keep that back
             raise
         self._say_published(change)
 
@@ -95,6 +95,15 @@ class TreeWriter:
     async def orphan_quietly(self, reference: Reference) -> bool:
         """Note that a publication is kept although its image has gone; a failure is told as above."""
         return await self._quietly(self._tree.orphan, reference, "kept, its image has left the store")
+
+    async def derive_quietly(self) -> bool:
+        """Make what is derived from indexes where a full disk left that undone; a failure is told as above."""
+        try:
+            await self._write(self._tree.derive)
+        except OSError as error:
+            self._conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
+            return False
+        return True
 
     async def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what has been superseded for longer than `grace` seconds. Raises TreeError or OSError."""

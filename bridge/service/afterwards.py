@@ -63,7 +63,6 @@ class Afterwards:
         self._lanes: dict[Reference, deque[_Call]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._free = asyncio.Semaphore(_LANES)
-        self._told: dict[Reference, str] = {}
 
     def hear(self, change: Change) -> None:
         """Queue a change, where some hook wants to hear of it and it is news."""
@@ -93,9 +92,7 @@ class Afterwards:
     def _is_news(self, change: Change) -> bool:
         """Say whether anybody would call it a change: not the same image once more, nor the same failure."""
         if change.action in (Action.FAILED, Action.DENIED):
-            before, self._told[change.reference] = self._told.get(change.reference), change.message
-            return before != change.message
-        self._told.pop(change.reference, None)
+            return not change.repeats
         return change.action is Action.WITHDRAWN or served(change.publication) != served(change.previous)
 
     async def _empty(self, reference: Reference) -> None:

@@ -51,7 +51,10 @@ def targets(reconciler: Reconciler, found: Image, reference: Reference | None, *
 
 
 def _ruled(reconciler: Reconciler, found: Image, reference: Reference) -> Target:
-    target = reconciler.wanted.targets[reference]
+    target = reconciler.wanted.targets.get(reference)
+    if target is None:
+        msg = f"the rules have just changed; ask again for {reference}"  # a pass that applies them is on its way
+        raise ControlError(msg)
     if target.image.source != found.source:
         msg = f"the rules give {reference} to {target.name}, another image: name this one with --as NAME:TAG"
         raise ControlError(msg)

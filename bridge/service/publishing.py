@@ -92,7 +92,14 @@ class Publishing:
         publication = shown.publications.get(target.reference)
         if publication is not None and publication.source == target.image.source:
             return Shown(target.reference, publication.descriptor.digest, publication.descriptor.size)
-        gone = "it was held back meanwhile" if target.reference in shown.held else "its image has left podman's store"
-        why = self.requests.failure(target) or gone
+        why = self.requests.failure(target) or self._overtaken(target)
         msg = f"{target.reference} is not published: {why}"
         raise ControlError(msg)
+
+    def _overtaken(self, target: Target) -> str:
+        """Say what happened meanwhile to something that has not failed, and is not shown."""
+        if target.reference in self.reconciler.shown.held:
+            return "it was held back meanwhile"
+        if any(image.source == target.image.source for image in self.reconciler.images):
+            return "it was withdrawn meanwhile, or another image was asked for or has its name"
+        return "its image has left podman's store"

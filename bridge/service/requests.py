@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from bridge.changes import Action, Change
 from bridge.oci import Reference
-from bridge.plan import Source, Target
+from bridge.plan import Target
 from bridge.publish.failures import Failure
 from bridge.publish.reconcile import Reconciler
 
@@ -21,7 +21,8 @@ class Requests:
     def __init__(self, reconciler: Reconciler, group: asyncio.TaskGroup) -> None:
         self._reconciler = reconciler
         self._group = group
-        self._under_way: dict[tuple[Reference, Source], tuple[Target, asyncio.Task[None]]] = {}
+        self._under_way: dict[Reference, tuple[Target, asyncio.Task[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failed: dict[Reference, Failure] = {}
 
     @property
@@ -35,12 +36,23 @@ class Requests:
         return tuple(self._failed.values())
 
     def start(self, target: Target) -> asyncio.Task[None]:
-        """Begin to publish `target`, or join in where that is under way."""
-        key = target.reference, target.image.source
-        if key not in self._under_way:
-            self.forget(target.reference)
-            self._under_way[key] = target, self._group.create_task(self._publish(target))
-        return self._under_way[key][1]
+        """Begin to publish `target`, or join in where that is under way.
+
+        Another image that is under way for the same reference is not shown any more.
+        """
+        before = self._under_way.get(target.reference)
+        if before is not None and before[0].image.source == target.image.source:
+            return before[1]
+        self.forget(target.reference)
+        task = self._group.create_task(self._publish(target))
+        self._under_way[target.reference] = target, task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def drop(self, reference: Reference) -> None:
+        """Have nobody join in what is under way for a reference: it was withdrawn."""
+        self._under_way.pop(reference, None)
 
     def failure(self, target: Target) -> str:
         """Say why `target` was not published; nothing where no failure is known."""
@@ -58,7 +70,7 @@ class Requests:
 
     def cancel(self) -> None:
         """Stop everything under way."""
-        for _, task in self._under_way.values():
+        for task in self._tasks:
             task.cancel()
 
     async def _publish(self, target: Target) -> None:
@@ -67,7 +79,9 @@ class Requests:
             if target.requested:
                 self._failed |= {one.target.reference: one for one in self._reconciler.failures if one.target == target}
         finally:
-            del self._under_way[target.reference, target.image.source]
+            _, task = self._under_way.get(target.reference, (target, None))
+            if task is asyncio.current_task():
+                self.drop(target.reference)
 
 
 @contextlib.asynccontextmanager

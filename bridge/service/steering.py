@@ -137,7 +137,8 @@ class Steering:
     async def withdraw(self, reference: Reference, *, hold: bool) -> None:
         """Take a publication out of the tree; with `hold` it stays out until it is published by hand.
 
-        Of a request that failed, only the failure is forgotten.
+        What is exported for it by hand is not shown any more. Of a request that failed, only the failure is
+        forgotten.
         """
         target = self.reconciler.wanted.targets.get(reference)
         publication = self.reconciler.shown.publications.get(reference)
@@ -150,6 +151,7 @@ class Steering:
         had_failed = self.requests.forget(reference)
         if publication is not None or hold or not had_failed:
             await self.reconciler.withdraw(reference, hold=hold)
+        self.requests.drop(reference)
 
     async def resync(self, *, prune: bool) -> Status:
         """Look at everything now, also at what failed and waits; `prune` lets a mass withdrawal through.

@@ -8,7 +8,7 @@ import msgspec
 
 from bridge.errors import InvalidError, TreeError
 from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
-from bridge.plan import Publication, Shown
+from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
@@ -72,7 +72,7 @@ def directories(paths: TreePaths) -> Iterator[Path]:
 def read_index(paths: TreePaths, repository: Repository) -> Index:
     """Read the truth of a repository; raise TreeError where it is damaged."""
     try:
-        return Index.parse(repository, paths.repository(repository).index.read_bytes())
+        return Index.parse(repository, disk.read(paths.repository(repository).index))
     except InvalidError as error:
         raise TreeError(str(error)) from error
 
@@ -80,8 +80,8 @@ def read_index(paths: TreePaths, repository: Repository) -> Index:
 def closure(paths: TreePaths, descriptor: Descriptor, spare: RepositoryPaths | None = None) -> Iterator[Digest]:
     """Yield the digest of a manifest and of everything that it references, each once.
 
-    Raises TreeError where the tree lacks a blob: what is not whole is not shown. What the repository
-    `spare` still has is linked back into the tree instead.
+    Raises TreeError where the tree lacks a blob, or the disk has lost a manifest: what is not whole is not shown.
+    What the repository `spare` still has is linked back into the tree instead.
     """
     seen: set[Digest] = set()
     waiting = [descriptor]
@@ -98,4 +98,28 @@ def closure(paths: TreePaths, descriptor: Descriptor, spare: RepositoryPaths | N
             raise TreeError(msg)
         yield item.digest
         if item.is_manifest:
-            waiting.extend(Manifest.parse(path.read_bytes()).references)
+            waiting.extend(Manifest.parse(disk.read(path)).references)
+
+
+def size(paths: TreePaths, descriptor: Descriptor) -> int:
+    """Return the bytes of a manifest and everything it references, each blob once; raises TreeError as `closure`."""
+    return sum(paths.blob(digest).stat().st_size for digest in closure(paths, descriptor))
+
+
+def own(paths: TreePaths, source: Source) -> tuple[Descriptor, int] | None:
+    """Return the descriptor of podman's own manifest of an image, and the bytes of all that it references.
+
+    None where the tree lacks any of it. What it was published for does not matter: every manifest in the tree was
+    verified, and names plain layers.
+    """
+    if source.digest is None:
+        return None
+    try:
+        content = disk.read(paths.blob(source.digest))
+        manifest = Manifest.parse(content)
+        descriptor = Descriptor(manifest.media_type, source.digest, len(content))
+        whole = size(paths, descriptor)
+    except (FileNotFoundError, InvalidError, TreeError):
+        return None
+    is_of_image = manifest.config is not None and manifest.config.digest.hex == source.image_id
+    return (descriptor, whole) if is_of_image else None

@@ -1,6 +1,7 @@
 """Writes that a crash cannot halve, and the lock of the one publisher."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -19,6 +20,17 @@ def hash_file(path: Path) -> tuple[Digest, int]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
         return Digest("sha256", digest), os.fstat(file.fileno()).st_size
+
+
+def read(path: Path) -> bytes:
+    """Return the bytes of a file; raise TreeError where the disk has lost them, OSError as always for anything else."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        msg = f"the disk cannot read {path}: stop podbridge, and run `podbridge verify --repair`"
+        raise TreeError(msg) from error
 
 
 def write_atomically(path: Path, content: bytes, scratch: Path, *, durable: bool = True) -> None:

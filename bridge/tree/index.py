@@ -42,10 +42,14 @@ class Index:
         return bool(self.publications or self.superseded or self.held)
 
     @property
+    def everything(self) -> tuple[Publication, ...]:
+        """What is shown, and then what was."""
+        return (*self.publications.values(), *(old.publication for old in self.superseded))
+
+    @property
     def descriptors(self) -> tuple[Descriptor, ...]:
         """Every manifest that a client can ask for by digest, once."""
-        everything = [*self.publications.values(), *(old.publication for old in self.superseded)]
-        return tuple({item.descriptor.digest: item.descriptor for item in everything}.values())
+        return tuple({item.descriptor.digest: item.descriptor for item in self.everything}.values())
 
     def publish(self, publication: Publication, now: float) -> Self:
         """Return the index with the publication in place of what its tag showed."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -13,15 +14,16 @@ from typing import Self
 import msgspec
 
 from bridge.errors import InvalidError, NotPublishedError, TreeError
-from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
+from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk, linking, views
-from bridge.tree.contents import check_version, closure, directories, read_index, repositories, showing
+from bridge.tree.contents import check_version, closure, directories, own, read_index, repositories, showing, size
 from bridge.tree.index import Index, Superseded
+from bridge.tree.indexes import Indexes
 from bridge.tree.layouts import LAYOUT
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.tree.reader import catalog
-from bridge.tree.sweeping import Swept, sweep_blobs, unreferenced
+from bridge.tree.sweeping import Swept, remove, sweep_blobs, unreferenced
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.paths = TreePaths(root.absolute())
         self._lock = disk.Lock(self.paths.lock)
-        self._indexes: dict[Repository, Index] = {}
+        self._indexes = Indexes()
+        self._underived: set[Repository] = set()
 
     def __enter__(self) -> Self:
         """Take the lock, empty staging, read every index and rebuild what is derived."""
@@ -76,7 +79,7 @@ class Tree:
         for directory in reversed(list(directories(self.paths))):
             paths = RepositoryPaths(directory)
             if directory.exists() and not paths.index.exists():
-                self._remove(paths)
+                remove(self.paths, paths)
 
     def _read_or_heal(self, repository: Repository) -> Index:
         """Read an index; a damaged one counts as empty, and the next pass publishes the repository anew."""
@@ -128,41 +131,19 @@ class Tree:
         An image that podman knows by other digests than it did was pulled again in another form, and has
         another manifest to choose from.
         """
-        for index in list(self._indexes.values()):
-            superseded = (old.publication for old in index.superseded)
-            for item in (*index.publications.values(), *superseded):
-                if item.source == source and item.origins == origins:
-                    return item
-        return None
+        return next((item for item in self._indexes.of(source) if item.origins == origins), None)
 
     def own(self, source: Source) -> tuple[Descriptor, int] | None:
-        """Return the descriptor of podman's own manifest of an image, and the bytes of all that it references.
-
-        None where the tree lacks any of it. What it was published for does not matter: every manifest in the
-        tree was verified, and names plain layers.
-        """
-        if source.digest is None:
-            return None
-        try:
-            content = self.paths.blob(source.digest).read_bytes()
-            manifest = Manifest.parse(content)
-            descriptor = Descriptor(manifest.media_type, source.digest, len(content))
-            size = self.size(descriptor)
-        except (FileNotFoundError, InvalidError, TreeError):
-            return None
-        is_of_image = manifest.config is not None and manifest.config.digest.hex == source.image_id
-        return (descriptor, size) if is_of_image else None
+        """Return podman's own manifest of an image, and the bytes of all that it references, as `contents.own`."""
+        return own(self.paths, source)
 
     def has(self, digest: Digest) -> bool:
         """Say whether the tree holds the blob. What it holds was verified when it came in."""
         return self.paths.blob(digest).exists()
 
     def size(self, descriptor: Descriptor) -> int:
-        """Return the bytes of a manifest and everything it references, each blob once.
-
-        Raises TreeError where the tree lacks a part of it.
-        """
-        return sum(self.paths.blob(digest).stat().st_size for digest in closure(self.paths, descriptor))
+        """Return the bytes of a manifest and everything it references; raise TreeError where a part is missing."""
+        return size(self.paths, descriptor)
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
@@ -174,10 +155,11 @@ class Tree:
             shutil.rmtree(path)
 
     def adopt(self, file: Path, digest: Digest) -> None:
-        """Move a verified file of a staging directory in as the blob `digest`. A second time does nothing."""
+        """Link a verified file in as the blob `digest`, safe from sweeps as long as the file is there. Idempotent."""
         if not self.has(digest):
             file.chmod(0o644)
-            file.rename(self.paths.blob(digest))
+            with contextlib.suppress(FileExistsError):  # another export was quicker
+                os.link(file, self.paths.blob(digest))
 
     def publish(self, publication: Publication) -> None:
         """Show the publication: link everything it references, then replace `index.json`.
@@ -185,15 +167,31 @@ class Tree:
         Raises TreeError where the tree lacks a blob that the manifest references.
         """
         repository = publication.reference.repository
+        try:
+            self._show(publication)
+        except (OSError, TreeError, InvalidError):
+            if repository not in self._indexes:
+                remove(self.paths, self.paths.repository(repository))  # no sweep comes to where no index is
+            raise
+        self._underived.add(repository)
+        self.derive()
+
+    def derive(self) -> None:
+        """Make what is derived where that failed, though `index.json` was written. A second time does nothing."""
+        for repository in self._underived & self._indexes.keys():
+            self._derive(repository)
+        if self._underived:
+            self._derive_catalog()
+        self._underived.clear()
+
+    def _show(self, publication: Publication) -> None:
+        repository = publication.reference.repository
         paths = self.paths.repository(repository)
         disk.sync_directory(self.paths.blobs)
         linking.link(self.paths, paths, closure(self.paths, publication.descriptor))
         if not (paths.layout / "oci-layout").exists():
             disk.write_atomically(paths.layout / "oci-layout", LAYOUT, self.paths.staging)
-        index = self._index(repository).publish(publication, time.time())
-        self._write(index)
-        self._derive(repository)
-        self._derive_catalog()
+        self._write(self._index(repository).publish(publication, time.time()))
 
     def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Stop showing the reference; with `hold` keep it out until `release`.
@@ -220,32 +218,41 @@ class Tree:
     def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what was superseded more than `grace` seconds ago, and blobs that nothing links any more.
 
-        A damaged repository is left alone, and named by a TreeError when all others are swept.
+        A damaged repository is left alone, and named by a TreeError when all others are swept; so is one that the
+        disk has no room to change, for which the disk's own OSError is raised.
         """
         before = time.time() - grace
         total = 0
         leaving: Counter[str] = Counter()
         damaged: list[str] = []
+        failures: list[OSError] = []
         for repository, index in list(self._indexes.items()):
             kept = index.sweep(before)
-            total += len(index.superseded) - len(kept.superseded)
             try:
                 links = unreferenced(self.paths, kept)
+                if dry_run:
+                    leaving.update(link.name for link in links)
+                else:
+                    self._let_go(kept, links)
             except (TreeError, InvalidError) as error:
                 damaged.append(f"repository {repository}: {error}")
-                continue
-            if dry_run:
-                leaving.update(link.name for link in links)
-                continue
-            if kept.superseded != index.superseded or not kept:
-                self._change(kept)
-            for link in links:
-                link.unlink(missing_ok=True)
+            except OSError as error:
+                failures.append(error)
+            else:
+                total += len(index.superseded) - len(kept.superseded)
         blobs, freed = sweep_blobs(self.paths, before, None if not dry_run else leaving)
+        if failures:
+            raise failures[0]
         if damaged:
             msg = f"{'; '.join(damaged)}; a restart, or `podbridge verify --repair`, has it published anew"
             raise TreeError(msg)
         return Swept(total, blobs, freed)
+
+    def _let_go(self, kept: Index, links: Iterable[Path]) -> None:
+        if kept != self._index(kept.repository) or not kept:
+            self._change(kept)
+        for link in links:
+            link.unlink(missing_ok=True)
 
     def _index(self, repository: Repository) -> Index:
         return self._indexes.get(repository) or Index(repository)
@@ -270,23 +277,12 @@ class Tree:
         else:
             del self._indexes[index.repository]
             self._derive_catalog()
-            self._remove(paths)
+            remove(self.paths, paths)
 
     def _write(self, index: Index) -> None:
         path = self.paths.repository(index.repository).index
         disk.write_atomically(path, index.dump(), self.paths.staging)
         self._indexes[index.repository] = index
-
-    def _remove(self, paths: RepositoryPaths) -> None:
-        """Remove an empty repository, views and `index.json` first, and the directories above that it leaves empty."""
-        views.remove(paths)
-        paths.index.unlink(missing_ok=True)
-        if paths.layout.exists():
-            shutil.rmtree(paths.layout)
-        directory = paths.root
-        while directory != self.paths.repositories and not any(disk.names(directory)):
-            directory.rmdir()
-            directory = directory.parent
 
     def _derive(self, repository: Repository) -> None:
         views.derive(self.paths.repository(repository), self._index(repository), self.paths.staging)

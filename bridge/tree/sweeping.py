@@ -1,14 +1,16 @@
 """Which links and blobs a tree no longer needs: what no index references, and what nothing links."""
 
+import contextlib
 import os
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.tree import disk, encodings
+from bridge.tree import disk, encodings, views
 from bridge.tree.contents import closure
 from bridge.tree.index import Index
-from bridge.tree.paths import TreePaths
+from bridge.tree.paths import RepositoryPaths, TreePaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +52,16 @@ def sweep_blobs(paths: TreePaths, before: float, leaving: Counter[str] | None) -
                 if leaving is None:
                     Path(entry.path).unlink()
     return count, freed
+
+
+def remove(paths: TreePaths, repository: RepositoryPaths) -> None:
+    """Remove an empty repository, views and `index.json` first, and the directories above that it leaves empty."""
+    views.remove(repository)
+    repository.index.unlink(missing_ok=True)
+    if repository.layout.exists():
+        shutil.rmtree(repository.layout)
+    directory = repository.root
+    while directory != paths.repositories and not any(disk.names(directory)):
+        with contextlib.suppress(FileNotFoundError):
+            directory.rmdir()
+        directory = directory.parent

@@ -9,7 +9,9 @@ import pytest
 from bridge.control.schema import PublicationView
 from bridge.errors import ControlError, ImageUnknownError, UnreachableError
 from bridge.oci import Digest, Reference
+from bridge.policy import Policy, Rule
 from bridge.progress import Event, Shown, Step, failure, records
+from bridge.service import finding
 from bridge.service.steering import Steering
 from tests.double.gates import eventually
 from tests.faults.world import World
@@ -155,3 +157,14 @@ def test_a_stream_is_the_one_of_libpods_push() -> None:
         {"manifestdigest": str(digest)},
     )
     assert failure("no space left") == {"error": "no space left"}
+
+
+async def test_a_request_that_comes_with_new_rules_before_their_first_pass_is_answered(world: World) -> None:
+    async with world.podman(), world.service() as service:
+        world.double.build("localhost/app:1")
+        await service.reconciler.look()
+        (image,) = service.reconciler.images
+        rules = Policy((Rule(as_="moved/{name}:{tag}"),))
+        service.reconciler.follow(rules, service.reconciler.parts.bounds)
+        with pytest.raises(ControlError, match="the rules have just changed; ask again"):
+            finding.targets(service.reconciler, image, None, force=False)

@@ -1,5 +1,8 @@
 """The tree's disk is full or does not take writes: everything published stays served, and the rest is tried again."""
 
+import asyncio
+import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +31,14 @@ def small(world: World) -> Iterator[World]:
 def grow(world: World) -> None:
     """Make the small disk larger."""
     subprocess.run(["mount", "-o", "remount,size=16m", str(world.directory / "disk")], check=True)
+
+
+def limit_files(world: World, free: int) -> None:
+    """Have the small disk take so many more files."""
+    mount = world.directory / "disk"
+    status = os.statvfs(mount)
+    limit = f"remount,nr_inodes={status.f_files - status.f_ffree + free}"
+    subprocess.run(["mount", "-o", limit, str(mount)], check=True)
 
 
 async def fill(world: World) -> Path:
@@ -129,6 +140,28 @@ async def test_a_sweep_that_fails_does_not_end_the_service_and_is_tried_again(sm
         assert small.shown() == {"app:1": new.id}
 
 
+async def test_a_sweep_of_a_disk_without_any_room_frees_what_it_can_and_so_makes_room_for_the_rest(
+    small: World,
+) -> None:
+    small.settings |= {"grace": "1h"}
+    async with small.podman(), small.service() as service:
+        old = small.double.build("localhost/app:1", "old", size=50_000)
+        gone = small.double.build("localhost/gone:1", "gone", size=50_000)
+        await small.shows({"app:1": old.id, "gone:1": gone.id})
+        new = small.double.build("localhost/app:1", "new", size=50_000)
+        small.double.untag("localhost/gone:1")
+        await small.shows({"app:1": new.id})
+        await fill(small)
+        blobs = small.tree / "blobs/sha256"
+        tree = service.reconciler.parts.tree
+        with pytest.raises(OSError, match="No space left on device"):
+            await asyncio.to_thread(tree.sweep, 0)
+        assert not (blobs / gone.layer_names[0]).exists()
+        assert (await asyncio.to_thread(tree.sweep, 0)).manifests == 1
+        assert not (blobs / old.layer_names[0]).exists()
+        assert await small.pull("app", "1") == new.id
+
+
 async def test_a_tree_that_takes_no_writes_is_told_and_used_again_when_it_does(world: World) -> None:
     async with world.podman(), world.service():
         old = world.double.build("localhost/old:1")
@@ -152,3 +185,42 @@ async def test_a_tree_that_cannot_be_made_is_one_line_at_the_start(world: World)
     assert answer.code == 1
     assert answer.errors.count("\n") == 1
     assert "Not a directory" in answer.errors
+
+
+async def test_what_plain_web_servers_read_is_made_again_when_the_disk_has_room(small: World) -> None:
+    small.settings |= {"resync": "1s"}
+    async with small.podman(), small.service():
+        made = small.double.build("localhost/app:1")
+        await small.shows({"app:1": made.id})
+        await eventually(lambda: small.staged() == [])
+        limit_files(small, free=1)
+        small.double.tag(made.id, "localhost/app:2")
+        await eventually(lambda: "app:2" in small.shown())  # the index was the last for which there was room
+
+        async def unwritable() -> bool:
+            return (await small.condition("TreeWritable"))["status"] is False
+
+        await eventually(unwritable)
+        limit_files(small, free=1000)
+        tags = small.tree / "repositories/app/_tags.json"
+        await eventually(lambda: json.loads(tags.read_bytes())["tags"] == ["1", "2"])
+        await small.settled()
+        assert await small.failures() == {}
+
+
+async def test_a_tree_counts_as_writable_again_when_nothing_waits_to_be_written(small: World) -> None:
+    small.settings |= {"resync": "1s"}
+    async with small.podman(), small.service():
+        made = small.double.build("localhost/app:1")
+        await small.shows({"app:1": made.id})
+        filler = await fill(small)
+        small.double.tag(made.id, "localhost/app:2")
+        await small.failed("app:2")
+        small.double.untag("localhost/app:2")
+        filler.unlink()
+
+        async def writable() -> bool:
+            return (await small.condition("TreeWritable"))["status"] is True
+
+        await eventually(writable)
+        assert small.shown() == {"app:1": made.id}

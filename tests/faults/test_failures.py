@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.double.gates import eventually
+from tests.double.images import make, text_layer
 from tests.faults.world import World
 
 BROKEN_SAVES: dict[str, tuple[dict[str, Any], str]] = {
@@ -218,3 +219,16 @@ def inspections(world: World) -> int:
     return sum(
         line.startswith("begin /images/") and line != "begin /images/json" for line in world.double.log("requests")
     )
+
+
+async def test_a_blob_that_the_disk_cannot_read_stops_neither_the_service_nor_any_other_image(world: World) -> None:
+    async with world.podman(), world.service():
+        broken = make([text_layer("broken")])
+        blob = world.tree / "blobs/sha256" / broken.digest.removeprefix("sha256:")
+        blob.symlink_to("/proc/self/mem")  # whose first byte cannot be read: EIO, as for a bad block
+        world.double.add(broken, "localhost/broken:1")
+        good = world.double.build("localhost/good:1")
+        await world.shows({"good:1": good.id})
+        assert str(blob) in await world.failed("broken:1")
+        blob.unlink()
+        await world.shows({"broken:1": broken.id, "good:1": good.id})

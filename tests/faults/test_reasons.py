@@ -135,3 +135,21 @@ async def test_a_podman_without_events_costs_one_warning_and_few_looks(
 def count(world: World, line: str) -> Callable[[], int]:
     """Return a function that counts the lines in the log of requests."""
     return lambda: world.double.log("requests").count(line)
+
+
+async def test_what_gets_another_name_during_its_export_is_published_once_under_each(world: World) -> None:
+    held = world.double.gate("save")
+    async with world.podman(), world.service() as service:
+        told: list[str] = []
+        world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(held.path))
+        with service.reconciler.parts.changes.heard_by(
+            lambda change: told.append(f"{change.action} {change.reference}")
+        ):
+            made = world.double.build("localhost/app:1")
+            await held.reached()
+            world.double.tag(made.id, "localhost/app:2")
+            await eventually(lambda: len(service.reconciler.queue) == 2)
+            held.open()
+            await eventually(lambda: not service.reconciler.queue)
+            await world.shows({"app:1": made.id, "app:2": made.id})
+    assert sorted(told) == ["published app:1", "published app:2"]

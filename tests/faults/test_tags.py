@@ -49,6 +49,18 @@ async def test_a_blob_that_is_being_sent_is_sent_to_its_end_though_it_is_swept_m
             assert sha256(first + await response.content.read()) == f"sha256:{made.layer_names[0]}"
 
 
+async def test_an_export_keeps_its_blobs_from_a_sweep_until_it_is_shown_however_old_they_are(world: World) -> None:
+    world.settings |= {"grace": "0s", "publish": [{"skip": True}]}
+    async with world.podman(), world.service() as service:
+        world.double.build("localhost/app:1", "one", "two")
+        await service.reconciler.look()
+        (image,) = service.reconciler.images
+        async with service.reconciler.parts.exporter.export(image) as exported:
+            assert (await service.sweep(dry_run=False)).blobs == 0
+            assert service.reconciler.parts.tree.size(exported.descriptor) == exported.size
+        assert (await service.sweep(dry_run=False)).blobs == 4
+
+
 async def test_of_two_names_for_one_reference_the_first_in_order_wins_with_one_warning_that_names_both(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -149,3 +149,13 @@ async def test_without_hooks_there_is_no_task(world: World, shelf: Shelf) -> Non
         made = world.double.build("localhost/app:1")
         await world.shows({"app:1": made.id})
         assert not [name for name in before if "Afterwards" in name]
+
+
+async def test_another_image_that_is_denied_for_the_same_reason_is_news(world: World, shelf: Shelf) -> None:
+    shelf.record("publish-failed")
+    shelf.put("pre-publish", "10-no", "echo no >&2; exit 1")
+    async with world.podman(), world.service():
+        images = []
+        for number in (1, 2):
+            images.append(world.double.build("localhost/app:1", f"build {number}").id)
+            await eventually(lambda: [told["image"]["id"] for told in shelf.documents()] == images)

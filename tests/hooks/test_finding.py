@@ -126,3 +126,19 @@ def test_settings_come_from_the_first_directory_that_has_some(shelves: tuple[She
     near.directory.joinpath("10-a.conf").write_text("URL=http://near/\n")
     assert found(near, far)[0].settings == {"URL": "http://near/"}
     assert found(near, far)[0] != hook
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_directory_of_which_the_names_can_be_listed_and_nothing_read_is_no_error(
+    shelves: tuple[Shelf, Shelf],
+) -> None:
+    near, _ = shelves
+    near.put(STAGE, "10-scan", "exit 0").parent.chmod(0o744)
+    near.directory.chmod(0o755)
+    near.directory.parent.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        (hook,) = found(near)
+    finally:
+        os.seteuid(0)
+    assert (hook.state, hook.reason) == (State.REFUSED, "Permission denied")

@@ -357,3 +357,14 @@ async def test_passes_go_on_while_gates_are_slow(world: World, shelf: Shelf) -> 
         await eventually(lambda: world.listings() > before, within=GATE_LIMIT / 2)
         held.open()
         await eventually(lambda: len(world.shown()) == 4)
+
+
+async def test_a_denial_of_a_gate_that_was_replaced_while_it_ran_is_asked_again(world: World, shelf: Shelf) -> None:
+    held = shelf.hold("pre-publish", "10-gate", then="exit 1")
+    async with world.podman(), world.service() as service:
+        made = world.double.build("localhost/app:1")
+        await held.reached()
+        shelf.put("pre-publish", "10-gate", "exit 0")
+        await service.resync(prune=False)
+        held.open()
+        await world.shows({"app:1": made.id})

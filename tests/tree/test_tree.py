@@ -61,6 +61,16 @@ def test_a_manifest_that_lacks_a_blob_is_not_shown(tree: Tree) -> None:
         TreeReader(tree.paths.root).tagged(ref("app:1"))
 
 
+def test_what_could_not_be_shown_leaves_no_repository_and_is_swept(tree: Tree) -> None:
+    descriptor = making.image(tree, b"layer")
+    tree.paths.blob(Digest.of(b"layer")).unlink()
+    with pytest.raises(TreeError, match="lacks blob"):
+        tree.publish(making.publication("deep/er/app:1", descriptor))
+    assert not (tree.paths.repositories / "deep").exists()
+    assert tree.sweep(-1).blobs == 2
+    assert not tree.has(descriptor.digest)
+
+
 def test_an_index_is_shown_with_its_members(tree: Tree) -> None:
     one, two = making.image(tree, b"1", note="1"), making.image(tree, b"2", note="2")
     both = making.index(tree, one, two)

@@ -133,3 +133,27 @@ def test_a_sweep_goes_on_past_a_damaged_repository_and_names_it(root: Path) -> N
             tree.sweep(-1)
         assert not (root / "blobs/sha256" / Digest.of(b"old").hex).exists()
         assert len(tree.shown.publications) == 1
+
+
+def lose(path: Path) -> None:
+    """Have a file that cannot be read, as one with a bad block: EIO."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
+@pytest.mark.parametrize("what", ["manifest", "index"])
+def test_a_tree_of_which_the_disk_has_lost_a_manifest_or_an_index_is_opened_without_it(root: Path, what: str) -> None:
+    with Tree(root) as tree:
+        tree.publish(making.publication("other:1", making.image(tree, b"other")))
+        lost = tree.shown.publications[Reference.parse("app:1")].descriptor.digest
+    lose(root / "blobs/sha256" / lost.hex if what == "manifest" else root / "repositories/app/_oci/index.json")
+    with Tree(root) as tree:
+        assert [str(reference) for reference in tree.shown.publications] == ["other:1"]
+
+
+def test_a_repair_takes_out_a_manifest_that_the_disk_has_lost(root: Path) -> None:
+    lost = shown(root).publications[Reference.parse("app:1")].descriptor.digest
+    lose(root / "blobs/sha256" / lost.hex)
+    repair(root, list(verify(root)))
+    assert list(verify(root)) == []
+    assert not os.path.lexists(root / "blobs/sha256" / lost.hex)

@@ -1,6 +1,7 @@
 """The difference of store and tree, as a pure function."""
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,13 @@ def test_an_image_that_comes_back_ends_the_time_it_was_kept_for() -> None:
     kept = Keep(60)
     made = plan([target(1, image(1), kept)], [shown(1, image(1), keep=kept, gone=NOW - 9)], [image(1)], set())
     assert [item.reference for item in made.publish] == [reference(1)]
+
+
+def test_a_plan_of_thousands_that_are_kept_takes_no_time_that_is_noticed() -> None:
+    kept = [shown(number, image(number), keep=Keep(math.inf), gone=1.0) for number in range(5000)]
+    begun = time.process_time()
+    assert not plan([], kept, [], set())
+    assert time.process_time() - begun < 1
 
 
 def test_a_rule_that_keeps_is_noted_on_what_is_published_already() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-DEADLINE = 20.0
-"""Seconds that anything may take which a test waits for."""
+DEADLINE = 60.0
+"""Seconds that anything may take which a test waits for: podbridge means one, a small and busy machine gets more."""
 _POLL = 0.005
 
 

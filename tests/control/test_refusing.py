@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.programs import free_port
+from tests.double.gates import DEADLINE
 from tests.faults.world import World
 
 HEAD = b"GET /bridge/v1/status HTTP/1.1\r\nHost: d\r\n"
@@ -29,7 +29,7 @@ MALFORMED = {
 async def test_what_is_not_http_is_answered_with_a_problem_and_closed(
     world: World, raw: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.settings["metrics"] = {"listen": f"127.0.0.1:{free_port()}"}
+    world.settings["metrics"] = {"listen": "127.0.0.1:0"}
     async with world.podman(), world.service() as service:
         caplog.clear()
         host, _, port = service.facts.sockets["metrics"].rpartition(":")
@@ -62,7 +62,7 @@ async def say(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], raw
     """Send bytes, and return the document of the one answer, behind which the connection ends."""
     reader, writer = connection
     writer.write(raw)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     lines = head.split(b"\r\n")

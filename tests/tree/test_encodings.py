@@ -17,6 +17,7 @@ from bridge.tree import encodings
 from bridge.tree.encodings import Encoded, encode
 from bridge.tree.publisher import Tree
 from bridge.tree.verify import verify
+from tests.end_to_end.programs import IDLE, eventually
 from tests.tree import making
 
 PLENTY = 10**9
@@ -198,12 +199,12 @@ def test_an_encoding_of_other_bytes_is_found(tree: Tree) -> None:
     assert len(list(verify(tree.paths.root))) == 1
 
 
+@pytest.mark.timeout(1000)  # at idle priority
 def test_a_pass_that_is_killed_leaves_whole_encodings_and_the_next_one_finishes(tree: Tree) -> None:
     names = publish(tree, "app:1", *(text(4000, seed) for seed in range(8)))
     command = [sys.executable, "-m", "bridge.tree.encoder", str(tree.paths.root), str(PLENTY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        while len(encoded(tree)) < 2 and process.poll() is None:
-            os.sched_yield()
+        eventually(lambda: len(encoded(tree)) >= 2 or process.poll() is not None, IDLE)
         process.kill()
     assert all(encodings.is_whole(tree.paths.encodings / name) for name in encoded(tree))
     subprocess.run(command, check=True, stdout=subprocess.PIPE)

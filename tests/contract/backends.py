@@ -53,7 +53,7 @@ class Backend:
             self.double.faults.add("save", "hold", after=0, deaf=False, gate=str(self.double.gate("never").path))
             yield self.build("localhost/slow:1")
         else:
-            yield self.build("localhost/slow:1", {"big": os.urandom(MEGABYTE) * 150})
+            yield self.build("localhost/slow:1", {"big": os.urandom(MEGABYTE) * 80})
 
     @contextlib.contextmanager
     def service(self) -> Iterator[subprocess.Popen[bytes]]:

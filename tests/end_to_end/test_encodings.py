@@ -3,9 +3,13 @@
 import gzip
 import shutil
 
-from tests.end_to_end.programs import eventually
+import pytest
+
+from tests.end_to_end.programs import IDLE, eventually, processes_on, run
 from tests.end_to_end.services import Service
 from tests.end_to_end.stores import Store
+
+pytestmark = pytest.mark.timeout(1000)  # what encodes runs at idle priority
 
 LOOPBACK = {"encodings": {"loopback": True}}
 
@@ -25,17 +29,24 @@ def pulled(service: Service, name: str) -> bool:
     return encoded
 
 
+def at_rest(service: Service) -> None:
+    """Wait until no program encodes: one that is at work could make again what the test drops."""
+    eventually(lambda: not processes_on(service.directory, "bridge.tree.encoder"), IDLE)
+
+
 def test_a_layer_is_encoded_after_it_was_published_and_again_after_all_were_dropped(own: Service) -> None:
     own.configure(LOOPBACK)
     own.start()
+    at_rest(own)
     build(own.store, "localhost/first:1")
     eventually(lambda: own.client.digest("first", "1"))
-    eventually(lambda: pulled(own, "first"), 30)
+    eventually(lambda: pulled(own, "first"), IDLE)
+    at_rest(own)
     shutil.rmtree(own.tree / "encoded")
     assert not pulled(own, "first")
     build(own.store, "localhost/second:1")
     eventually(lambda: own.client.digest("second", "1"))
-    eventually(lambda: pulled(own, "first") and pulled(own, "second"), 30)
+    eventually(lambda: pulled(own, "first") and pulled(own, "second"), IDLE)
     assert own.end() == 0
     assert "WARNING" not in own.said()
 
@@ -50,7 +61,7 @@ def test_a_start_makes_what_is_missing_and_no_space_means_none(own: Service) -> 
     assert not (own.tree / "encoded").exists()
     own.configure(LOOPBACK)
     own.start()
-    eventually(lambda: pulled(own, "app"), 30)
+    eventually(lambda: pulled(own, "app"), IDLE)
     assert own.end() == 0
 
 
@@ -58,5 +69,5 @@ def test_a_sync_encodes_where_it_is_told_to(own: Service) -> None:
     build(own.store, "localhost/app:1")
     assert own.tell("sync") == f"1 published in {own.tree}"
     assert not (own.tree / "encoded").exists()
-    own.tell("sync", "--encode")
+    run(*own.command("sync", "--encode"), timeout=IDLE)
     assert len(list((own.tree / "encoded" / "gzip").iterdir())) == 1

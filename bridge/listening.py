@@ -13,6 +13,10 @@ from bridge.errors import ConfigError, ListenError
 
 log = logging.getLogger(__name__)
 
+BACKLOG = socket.SOMAXCONN
+"""Connections that may wait to be accepted, as many as at podman's own socket. One more fails at once with EAGAIN where
+a client's connect does not block, as none in Go does."""
+
 DRAIN = 10.0
 """Seconds that requests under way, of pulls and of the api socket, get to finish when podbridge stops."""
 
@@ -71,7 +75,7 @@ def _bind(listener: socket.socket, path: Path, group: int, section: str) -> None
         finally:
             os.umask(mask)
         os.chown(path, -1, group)
-        listener.listen(128)
+        listener.listen(BACKLOG)
     except OSError as error:
         msg = f"cannot listen on {path}: {error.strerror or error}; set another with `{section}: {{socket: …}}`"
         raise ListenError(msg) from error

@@ -1,5 +1,6 @@
 """The command line. Every verb imports what it needs when it runs, so that `--help` is quick."""
 
+import io
 import sys
 
 import click
@@ -83,6 +84,8 @@ def cli(context: click.Context, config_file: str | None) -> None:
 
 def main() -> None:
     """Run the command line: an error of podbridge is one line and an exit code, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # a question mark for what a terminal's encoding has no sign for
     try:
         cli(prog_name="podbridge")
     except (BridgeError, ExceptionGroup) as raised:

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.cli import completion, options, text
-from bridge.errors import InvalidError
 
 if TYPE_CHECKING:
     from bridge.control.schema import DecisionView, PublicationView
 
+
+_STATES = ("pending", "exporting", "published", "denied", "failed", "held", "withdrawn")
+"""The values of `schema.State`, which is not imported before it is needed."""
 
 _PAGE = 1000
 """Publications in one answer."""
@@ -18,7 +20,13 @@ _PAGE = 1000
 @click.command("list")
 @options.settings("tree")
 @click.option("--digest", metavar="DIGEST", help="Only what is served as, or came from, this digest or image ID.")
-@click.option("--state", metavar="STATE", multiple=True, help="Only those: published, pending, failed…; repeatable.")
+@click.option(
+    "--state",
+    metavar="STATE",
+    type=click.Choice(_STATES, case_sensitive=False),
+    multiple=True,
+    help="Only those: published, pending, failed…; repeatable.",
+)
 @click.option("--repository", metavar="GLOB", help="Only those in such repositories.")
 @click.option("--image", metavar="IMAGE", help="Only those of this podman name or image ID.")
 @options.as_json
@@ -69,10 +77,7 @@ def _read_tree(context: click.Context, values: dict[str, Any], chosen: dict[str,
     root = options.load(context, values).config.tree
     check_version(TreePaths(root), new=False)
     tree = shown(root)
-    try:
-        selection = msgspec.convert(chosen, Selection)
-    except msgspec.ValidationError as error:
-        raise InvalidError(str(error)) from error
+    selection = msgspec.convert(chosen, Selection)
     found = [views.published(publication) for _, publication in sorted(tree.publications.items())]
     return [view for view in found if selection.admits(view)]
 
@@ -135,9 +140,10 @@ def withdraw_command(context: click.Context, /, reference: str, hold: bool, **va
 
     Podman's image stays.
     """
-    from urllib.parse import quote
+    from bridge.oci import Reference
 
-    options.client(context, values).delete(f"/publications/{quote(reference)}", hold=str(hold).lower())
+    path = f"/publications/{Reference.parse(reference)}"
+    options.client(context, values).delete(path, hold=str(hold).lower())
     click.echo(f"{reference} is withdrawn{', and held' if hold else ''}")
 
 

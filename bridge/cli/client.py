@@ -11,7 +11,7 @@ import msgspec
 import requests
 import requests_unixsocket
 
-from bridge.errors import ControlError
+from bridge.errors import ControlError, InvalidError
 
 _PREFIX = "/bridge/v1"
 _LONG = (5.0, 3600.0)
@@ -43,15 +43,13 @@ class Client:
 
     def post(self, path: str, kind: type[_Answer], body: object = None, **query: str) -> _Answer:
         """POST a document, or nothing."""
-        content = None if body is None else msgspec.json.encode(body)
-        return self._ask("POST", path, kind, params=query, data=content)
+        return self._ask("POST", path, kind, body, params=query)
 
     @contextlib.contextmanager
     def stream(self, method: str, path: str, body: object = None, **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
         """Send a request, and have the lines of its answer as they come while the block runs."""
-        content = None if body is None else msgspec.json.encode(body)
         accept = {"Accept": _LINES, **headers}
-        with self._send(method, path, data=content, headers=accept, stream=True) as response:
+        with self._send(method, path, body, headers=accept, stream=True) as response:
             yield self._lines(response)
 
     def _lines(self, response: requests.Response) -> Iterator[dict[str, Any]]:
@@ -67,14 +65,18 @@ class Client:
         """DELETE what the path names."""
         self._ask("DELETE", path, type(None), params=query)
 
-    def _ask(self, method: str, path: str, kind: type[_Answer], **arguments: Any) -> _Answer:
-        response = self._send(method, path, **arguments)
+    def _ask(self, method: str, path: str, kind: type[_Answer], body: object = None, **arguments: Any) -> _Answer:
+        response = self._send(method, path, body, **arguments)
         return msgspec.json.decode(response.content or b"null", type=kind)
 
-    def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        timeout = _SOON if method == "GET" and path in _KNOWN else _LONG
+    def _send(self, method: str, path: str, body: object = None, **arguments: Any) -> requests.Response:
+        arguments["timeout"] = _SOON if method == "GET" and path in _KNOWN else _LONG
         try:
-            response: requests.Response = self._session.request(method, self._base + path, timeout=timeout, **arguments)
+            arguments["data"] = None if body is None else msgspec.json.encode(body)
+            response: requests.Response = self._session.request(method, self._base + path, **arguments)
+        except UnicodeEncodeError as error:
+            msg = f"not UTF-8: {error.object[:300]!r}"
+            raise InvalidError(msg) from error
         except requests.ConnectionError as error:
             raise self._no_service(error) from error
         except requests.ReadTimeout as error:

@@ -62,6 +62,7 @@ def load(file: Path | None = None, flags: Mapping[str, str | None] | None = None
         if value is not None:
             _merge(values, _nest(key, value))
             origins[key] = "flag"
+            lines[key] = 0  # it stands in no line
     try:
         config = msgspec.convert(values, Config, dec_hook=_decode, strict=True)
     except msgspec.ValidationError as error:
@@ -138,7 +139,8 @@ def _refuse(problem: str, path: Path | None, lines: Mapping[str, int]) -> NoRetu
         text = f"unknown key{_suggest(unknown[1], parent)}"
     while key not in lines and key:
         key = key.rpartition(".")[0]
-    origin = f"{path}:{lines.get(key, 1)}: " if path and key in lines and key else ""
+    line = lines.get(key, 1)
+    origin = f"{path}:{line}: " if path and key in lines and key and line else ""
     full = where.rstrip("`").removeprefix(".") if not unknown else key
     msg = f"{origin}{full or key}: {text[:1].lower()}{text[1:]}"
     raise ConfigError(msg)

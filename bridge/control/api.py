@@ -19,7 +19,8 @@ PREFIX = openapi.PREFIX
 _LONGEST_BODY = 64 * 1024
 """Bytes; what can be asked for takes a few hundred."""
 
-_get = partial(web.get, allow_head=False, expect_handler=answers.expected)
+_probe = partial(web.get, expect_handler=answers.expected)  # HEAD too: some load balancers ask so
+_get = partial(_probe, allow_head=False)
 _post = partial(web.post, expect_handler=answers.expected)
 _delete = partial(web.delete, expect_handler=answers.expected)
 
@@ -90,7 +91,7 @@ class Probes:
     def routes(self, prefix: str = "") -> list[web.RouteDef]:
         """Return the routes below a prefix."""
         answering = {"healthz": self._healthz, "readyz": self._readyz, "metrics": self._text}
-        return [_get(f"{prefix}/{name}", handler) for name, handler in answering.items()]
+        return [_probe(f"{prefix}/{name}", handler) for name, handler in answering.items()]
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of the control API: paths written here, schemas made from the structs that the code uses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -53,7 +53,7 @@ def _json(says: str, *kinds: _Struct) -> Answer:
 
 
 _TEXT: dict[str, tuple[_Struct, ...]] = {"text/plain": ()}
-_PROBES = (
+_ASKED = (
     Operation("get", "/healthz", "Say that the service answers.", questions.Nothing, {200: Answer("It does.", _TEXT)}),
     Operation(
         "get", "/readyz", "Say whether the first pass is through.", questions.Nothing,
@@ -64,6 +64,7 @@ _PROBES = (
         {200: Answer("All metrics, in Prometheus' text format.", _TEXT)},
     ),
 )  # fmt: skip
+_PROBES = (*_ASKED, *(replace(one, method="head", answers={200: Answer("As for GET.", {})}) for one in _ASKED))
 
 OPERATIONS = (
     Operation(
@@ -130,7 +131,7 @@ def document() -> dict[str, Any]:
     for operation in OPERATIONS:
         paths.setdefault(PREFIX + operation.path, {})[operation.method] = _operation(operation)
     for operation in _PROBES:
-        paths[operation.path] = {operation.method: _operation(operation)}
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {"title": "podbridge control API", "version": __version__, "license": {"name": "Apache-2.0"}},

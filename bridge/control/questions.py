@@ -1,5 +1,6 @@
 """What a request asks, read from its query and its body. A wrong word is refused, never ignored."""
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
@@ -10,6 +11,12 @@ from bridge.errors import InvalidError
 
 LINES = "application/x-ndjson"
 """The media type of one JSON document a line."""
+
+_WAY_OUT = "/bridge/v1/openapi.json says what can be asked"
+
+
+BODY_WITHIN = 10.0
+"""Seconds that a body has to come in. aiohttp tells no handler of a chunked body that breaks on the way."""
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,16 +64,21 @@ def query(request: web.Request, kind: type[_Question]) -> _Question:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        msg = f"query: {error}"
+        msg = f"query: {error}; {_WAY_OUT}"
         raise InvalidError(msg) from error
 
 
 async def publish_request(request: web.Request) -> PublishRequest:
-    """Read what is to be published; raise InvalidError where the body does not say so."""
+    """Read what is to be published; raise InvalidError where the body does not say so, or does not come."""
     try:
-        return msgspec.json.decode(await request.read(), type=PublishRequest)
+        async with asyncio.timeout(BODY_WITHIN):
+            content = await request.read()
+        return msgspec.json.decode(content, type=PublishRequest)
+    except TimeoutError as error:
+        msg = f"body: it did not come whole within {BODY_WITHIN:g} seconds"
+        raise InvalidError(msg) from error
     except (msgspec.DecodeError, UnicodeDecodeError, web.RequestPayloadError) as error:
-        msg = f"body: {error}"
+        msg = f"body: {error}; {_WAY_OUT}"
         raise InvalidError(msg) from error
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -12,10 +13,25 @@ from aiohttp import web
 from bridge.control import answers
 from bridge.control.api import Control, Probes, Sources
 from bridge.errors import ListenError
+from bridge.listening import BACKLOG
 from bridge.refusing import Refusing
 from bridge.units import Address
 
-_SETTINGS: dict[str, Any] = {"access_log": None, "auto_decompress": False}
+IDLE = 120.0
+"""Seconds that a connection may wait for its next request to be complete; then it is closed."""
+
+MOST_PROBING = 64
+"""Connections to the probes on TCP: whoever reaches them must not take the files that the service needs."""
+
+_LINGER = 1.0
+"""Seconds that a client whose body nobody reads has to stop sending it: it is on this machine."""
+
+_SETTINGS: dict[str, Any] = {
+    "access_log": None,
+    "auto_decompress": False,
+    "keepalive_timeout": IDLE,
+    "lingering_time": _LINGER,
+}
 
 
 @contextlib.contextmanager
@@ -49,17 +65,20 @@ async def probed(sources: Sources, listener: socket.socket) -> AsyncIterator[Non
     """Serve the metrics and the probes, and nothing else, on `listener` while the block runs."""
     application = web.Application(middlewares=[answers.errors])
     application.add_routes(Probes(sources).routes())
-    async with _running(application, listener):
+    async with _running(application, listener, _Probing):
         yield
 
 
 @contextlib.asynccontextmanager
-async def _running(application: web.Application, listener: socket.socket) -> AsyncIterator[None]:
+async def _running(
+    application: web.Application, listener: socket.socket, kind: type["_Connection"] | None = None
+) -> AsyncIterator[None]:
     runner = web.AppRunner(application, shutdown_timeout=1.0)
     await runner.setup()
     loop, manager = asyncio.get_running_loop(), runner.server
     assert manager is not None  # noqa: S101
-    server = await loop.create_server(lambda: _Connection(manager, loop=loop, **_SETTINGS), sock=listener)
+    made = partial(kind or _Connection, manager, loop=loop, **_SETTINGS)
+    server = await loop.create_server(made, sock=listener, backlog=BACKLOG)
     try:
         yield
     finally:
@@ -74,3 +93,30 @@ class _Connection(Refusing):
         """Return a `Problem`."""
         said = message if message is not None and status < 500 else "the service failed on this; its log says why"
         return answers.refused(status, status.phrase, said)
+
+
+class _Probing(_Connection):
+    """One client's connection to the probes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or refuse it where there are too many."""
+        manager = self._manager
+        if manager is not None and len(manager.connections) >= MOST_PROBING:
+            assert isinstance(transport, asyncio.Transport)  # noqa: S101
+            transport.write(_REFUSAL)
+            transport.close()
+            return
+        super().connection_made(transport)
+
+
+def _refusal() -> bytes:
+    body = answers.refused(503, "service unavailable", f"{MOST_PROBING} connections are open; try again soon").body
+    assert isinstance(body, bytes)  # noqa: S101
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_REFUSAL = _refusal()

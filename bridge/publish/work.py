@@ -45,8 +45,8 @@ class Work:
         self._left: set[Source] = set()
 
     def replace(self, queue: tuple[Target, ...]) -> None:
-        """Have this done, and nothing else that waits."""
-        self.queue = queue
+        """Have this done, and nothing else that waits; what was denied meanwhile is not asked about again."""
+        self.queue = tuple(target for target in queue if not self.failures.denies(target))
         self._queued.set()
 
     def drop(self, reference: Reference) -> None:

@@ -132,7 +132,8 @@ class Registry:
             content = self._tree.read(repository, descriptor.digest)
         except NotPublishedError as error:  # swept since the index was read: a pull that took longer than the grace
             raise RegistryError(Problem.MANIFEST_UNKNOWN, {"digest": str(descriptor.digest)}) from error
-        if repository == asked.repository:  # what is found under another name, or is not, may come under its own
+        # What is found under another name, or is not, may come under its own; and a Host header decides for its sender.
+        if repository == asked.repository and asked.namespace != request.host:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[wanted] = _Known(repository, view, descriptor.digest, about)

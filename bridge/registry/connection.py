@@ -56,8 +56,10 @@ class Connection(Refusing):
     """One client's connection."""
 
     def __init__(self, listener: "Listener") -> None:
+        self.answering = False
         self._listener = listener
         self._counted = False
+        self._heard_all = False
         super().__init__(listener, loop=asyncio.get_running_loop(), **_LIMITS)
 
     @property
@@ -88,6 +90,16 @@ class Connection(Refusing):
             self._listener.meter.connected(-1)
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's own returns what means False
+        """Answer what a client asked before it closed its side, as `nc -N` does: asyncio would close the other one too.
+
+        TLS has no half of a connection.
+        """
+        self._heard_all = True
+        if self.transport is None or self.transport.get_extra_info("sslcontext") is not None:
+            return False
+        return self.answering or bool(self._messages)
+
     def close_if_idle(self) -> None:
         """Close the connection where nothing was asked, or everything answered."""
         if not self._request_in_progress and not self._messages:
@@ -103,6 +115,9 @@ class Connection(Refusing):
         self._listener.meter.answered(response.status, coding, size)
         if self._listener.access_log and isinstance(request, Request):
             log_request(request, response, time.monotonic() - request.began)
+        self.answering = False
+        if self._heard_all and not self._messages:
+            self.close()
 
     def refusal(self, status: HTTPStatus, message: str | None) -> web.Response:
         """Return an error of the specification."""
@@ -127,6 +142,7 @@ class Request(web.BaseRequest):
         super().__init__(message, payload, protocol, writer, task, asyncio.get_running_loop())
         assert isinstance(protocol, Connection)  # noqa: S101
         self.connection = protocol
+        protocol.answering = True
         self.began = time.monotonic()
 
     @property

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from bridge.errors import InvalidError
 from bridge.oci import Digest, Repository, Tag
@@ -88,11 +88,9 @@ def parse(target: str) -> Asked:
 
 
 def _parse(target: str) -> Asked:
-    if "://" in target:
-        parts = urlsplit(target)
-        raw, query = parts.path, parts.query
-    else:
-        raw, _, query = target.partition("?")
+    if not target.startswith("/"):  # absolute, as to a proxy; urlsplit would raise for some that are not
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    raw, _, query = target.partition("?")
     path = unquote(raw)
     asked = dict(parse_qsl(query)) if query else {}
     if path in ("/v2", "/v2/"):
@@ -117,7 +115,8 @@ def _content(match: re.Match[str], asked: dict[str, str]) -> Asked:
     digest = _digest(match["reference"])
     if match["kind"] == "blobs":
         return BlobOf(repository, namespace, digest)
-    return ReferrersOf(repository, namespace, digest, asked.get("artifactType", ""))
+    # A "+" that a client left as it is reads as a space, which no media type has.
+    return ReferrersOf(repository, namespace, digest, asked.get("artifactType", "").replace(" ", "+"))
 
 
 def _slice(asked: dict[str, str]) -> Slice:

@@ -59,6 +59,10 @@ class Desk:
             else:
                 await exchange.refuse(403, *refusal(call, profile, Profile.PUBLISH))
             return True
+        if push is not None and profile is Profile.PUBLISH:
+            cause, message = refusal(call, profile, Profile.FULL)
+            await exchange.refuse(403, cause, f"{message}; what is pushed to {self.registry}/NAME:TAG is published")
+            return True
         name = _name(_DISTRIBUTION, call.path)
         if call.method == "GET" and not call.libpod and name is not None and name.partition("/")[0] in self.own:
             await self._describe(exchange, name.partition("/")[2])

@@ -5,9 +5,10 @@ import re
 import msgspec
 
 from bridge.errors import InvalidError
+from bridge.relay.bodies import Endless
 from bridge.relay.exchange import take
 from bridge.relay.heads import Answer
-from bridge.relay.passage import Passage
+from bridge.relay.passage import Passage, as_it_is
 
 _LONGEST = 64 * 1024
 """Bytes of the longest answer that is changed."""
@@ -23,7 +24,10 @@ class Floor:
         self._least = least
 
     async def __call__(self, passage: Passage, answer: Answer) -> None:
-        """Deliver one answer to `/_ping` or `/version`."""
+        """Deliver one answer to `/_ping` or `/version`; what ends with the connection is an error without a version."""
+        if isinstance(answer.body(passage.method), Endless):
+            await as_it_is(passage, answer)
+            return
         content = await _whole(passage, answer)
         head = _HEADER.sub(lambda match: match[1] + self._raised(match[2].decode()).encode(), answer.raw)
         if content:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from bridge.errors import BridgeError, ControlError, ImageUnknownError, InvalidError
+from bridge.errors import BridgeError, ControlError, ImageUnknownError, InvalidError, UnreachableError
 from bridge.oci import Reference
 from bridge.progress import Event, Looking, Shown, failure, records
 from bridge.relay.exchange import Exchange
@@ -73,9 +73,11 @@ async def publish(exchange: Exchange, publisher: Publisher, push: Push) -> None:
 
 
 async def _quiet(exchange: Exchange, push: Push, steps: Steps) -> None:
-    """Answer once it is done: with an empty line, for a list with its digest; every error is 400, as podman's is."""
+    """Answer once it is done: with an empty line, for a list with its digest; an error is 400, as podman's is."""
     try:
         shown = [step async for step in steps if isinstance(step, Shown)]
+    except UnreachableError:
+        raise  # 503, as every request is answered while podman is away
     except BridgeError as error:
         await exchange.refuse(400, _cause(error), f"pushing image {_quoted(push.destination)}: {error}")
         return
@@ -109,6 +111,8 @@ async def _compat(exchange: Exchange, push: Push, steps: Steps) -> None:
         message = f"failed to find image {push.image}: {push.image}: image not known"
         await exchange.refuse(404, _cause(error), message)
         return
+    except UnreachableError:
+        raise  # 503
     except BridgeError as error:
         await exchange.refuse(500, _cause(error), str(error))
         return

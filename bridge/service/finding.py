@@ -65,7 +65,10 @@ def _requested(reconciler: Reconciler, found: Image, reference: Reference, *, fo
         return ruled
     shown = reconciler.shown.publications.get(reference)
     if ruled is not None and not force and not (shown is not None and shown.requested):
-        msg = f"the rules give {reference} to {ruled.name}, another image: choose another reference, or use --force"
+        msg = (
+            f"the rules give {reference} to {ruled.name}, another image: "
+            "choose another reference, or use `podbridge publish --force`"
+        )
         raise ControlError(msg)
     return Target(reference, found, found.names[0] if found.names else found.id, requested=True)
 

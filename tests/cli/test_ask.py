@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.programs import SOON, eventually, run
+from bridge.cli.ask import _STATES
+from bridge.control.schema import State
+from tests.end_to_end.programs import SOON, eventually, podbridge, run
 from tests.end_to_end.services import Service
 
 
@@ -173,6 +175,8 @@ def test_what_is_held_stays_out_until_it_is_published_by_hand(service: Service) 
         (["publish", "hello:1", "--as", "../x:1"], "not a repository name: '../x'"),
         (["publish", "hello:1", "--as", "x:.y"], "not a tag: '.y'"),
         (["publish", ""], "'' is not in podman's store"),
+        (["withdraw", ""], "not a reference: ''; expected NAME:TAG"),
+        *((words, r"not UTF-8: '\udcff'") for words in (["publish", "\udcff"], ["explain", "\udcff"])),
     ],
 )
 def test_a_wrong_request_is_refused_in_one_line(service: Service, words: list[str], problem: str) -> None:
@@ -226,8 +230,18 @@ def test_list_chooses_by_state_repository_and_image(service: Service) -> None:
     service.tell("withdraw", "by/hand:2")
     assert listed() == ["hello:1", "other:1"]
     assert "by/hand:2" in listed("--state", "withdrawn")
-    assert "Invalid enum value 'Lost'" in complaint(service, "list", "--state", "lost")
-    assert "Invalid enum value 'Lost'" in complaint(service, "list", "--state", "lost", "--tree", str(service.tree))
+
+
+def test_list_takes_every_state_and_says_which_there_are() -> None:
+    assert [state.capitalize() for state in _STATES] == [*State]
+    done = podbridge("list", "--state", "lost")
+    assert done.returncode == 2
+    assert all(state in done.stderr for state in _STATES)
+
+
+def test_a_terminal_that_lacks_a_sign_shows_the_rest(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    assert service.tell("status").startswith("? podbridge ")
 
 
 def test_publish_can_tell_only_and_need_not_wait(service: Service) -> None:
@@ -245,7 +259,7 @@ def test_publish_takes_a_reference_of_the_rules_only_by_force(own: Service) -> N
     own.store.build("localhost/a:1", "a")
     own.store.build("localhost/b:1", "b")
     own.start()
-    assert "or use --force" in complaint(own, "publish", "a:1", "--as", "b:1")
+    assert "or use `podbridge publish --force`" in complaint(own, "publish", "a:1", "--as", "b:1")
     own.tell("publish", "a:1", "--as", "b:1", "--force")
     assert own.client.shows("b", "1", own.store.digest("localhost/a:1"))
 

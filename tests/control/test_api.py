@@ -268,6 +268,7 @@ async def test_a_body_that_is_wrong_is_refused_with_the_word(world: World) -> No
         ):
             answer = await publish(world, body)
             assert (answer.status, words in answer.json["message"]) == (400, True), answer.body
+            assert "openapi.json" in answer.json["message"]  # where the right words stand
         big = await ask(world, "POST", "publications", data=b"x" * 100_000)
         assert (big.status, big.json["response"]) == (413, 413)
 

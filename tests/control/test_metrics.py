@@ -122,6 +122,8 @@ async def test_metrics_and_probes_are_served_on_tcp_and_nothing_else(world: Worl
             for path, status in (("/healthz", 200), ("/readyz", 200), ("/bridge/v1/status", 404)):
                 async with session.get(path) as response:
                     assert response.status == status
+                async with session.head(path) as response:  # as load balancers ask
+                    assert (response.status, await response.read()) == (status, b"")
 
 
 async def test_pulls_are_counted_by_code_and_by_encoding(world: World) -> None:

@@ -97,7 +97,7 @@ async def test_the_document_is_served_and_is_openapi(world: World) -> None:
         assert document == json.loads(msgspec.json.encode(openapi.document()))
         assert document["openapi"] == "3.1.0"
         validator = schemathesis.openapi.from_dict(document)
-        assert len(list(validator.get_all_operations())) == len(openapi.OPERATIONS) + 3
+        assert len(list(validator.get_all_operations())) == len(openapi.OPERATIONS) + 6  # probes at two places
         for schema in document["components"]["schemas"].values():
             jsonschema_rs.validator_for({**schema, "components": document["components"]})
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bridge.control import questions, server
 from tests.double.gates import DEADLINE
 from tests.faults.world import World
 
@@ -42,6 +43,25 @@ async def test_what_is_not_http_is_answered_with_a_problem_and_closed(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def test_idle_connections_to_the_probes_are_few_and_short(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reaches the port could else hold as many of the service's files as it may open, and end all exports."""
+    monkeypatch.setitem(server._SETTINGS, "keepalive_timeout", 3.0)
+    world.settings["metrics"] = {"listen": "127.0.0.1:0"}
+    async with world.podman(), world.service() as service:
+        host, _, port = service.facts.sockets["metrics"].rpartition(":")
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(server.MOST_PROBING)]
+        told = await say(await asyncio.open_connection(host, int(port)), b"")
+        assert (told["response"], told["reason"]) == (503, "ServiceUnavailable")
+        async with asyncio.timeout(DEADLINE):
+            assert [await reader.read() for reader, _ in idle] == [b""] * len(idle)
+        for _, writer in idle:
+            writer.close()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("field", "body"),
     [(b"Content-Encoding: gzip\r\nContent-Length: 7", b"garbage"), (b"Transfer-Encoding: chunked", b"no length\r\n")],
@@ -56,6 +76,21 @@ async def test_a_body_that_cannot_be_read_is_told(
         told = await say(await asyncio.open_unix_connection(str(world.control)), head + body)
     assert told["response"] == 400
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("then", [b"", b"no length\r\n"], ids=["never", "broken"])
+async def test_a_body_that_does_not_come_is_waited_for_ten_seconds(
+    world: World, then: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert questions.BODY_WITHIN == 10
+    monkeypatch.setattr(questions, "BODY_WITHIN", 0.5)
+    head = b"POST /bridge/v1/publications HTTP/1.1\r\nHost: d\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    async with world.podman(), world.service():
+        reader, writer = await asyncio.open_unix_connection(str(world.control))
+        writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        told = await say((reader, writer), then)
+    assert (told["response"], told["message"]) == (400, "body: it did not come whole within 0.5 seconds")
 
 
 async def say(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], raw: bytes) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Who may use the control socket."""
 
+import contextlib
 import grp
 import logging
 import os
@@ -11,6 +12,7 @@ import pytest
 
 from bridge import listening
 from bridge.errors import ConfigError
+from tests.faults.world import World
 
 OTHER = next(group for group in grp.getgrall() if group.gr_gid != os.getegid())
 
@@ -23,6 +25,34 @@ def test_the_socket_is_for_its_owner_and_the_group_that_is_named(tmp_path: Path)
     with listening.unix_socket(path, "control", str(OTHER.gr_gid)):
         assert path.stat().st_gid == OTHER.gr_gid
     assert not path.exists()
+
+
+def burst(path: Path) -> int:
+    """Connect 1,000 clients at once that wait for nothing, while nobody accepts; return how many got through."""
+    with contextlib.ExitStack() as stack:
+        for number in range(1000):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            try:
+                client.connect(str(path))
+            except BlockingIOError:
+                return number
+    return 1000
+
+
+def test_a_burst_of_clients_waits_and_is_not_refused(tmp_path: Path) -> None:
+    with listening.unix_socket(tmp_path / "a.sock", "api"):
+        assert burst(tmp_path / "a.sock") >= min(1000, somaxconn())
+
+
+async def test_a_burst_of_clients_waits_at_a_service_that_is_busy(world: World) -> None:
+    async with world.podman(), world.service():
+        assert burst(world.control) >= min(1000, somaxconn())
+
+
+def somaxconn() -> int:
+    """Return how many the kernel lets wait."""
+    return int(Path("/proc/sys/net/core/somaxconn").read_text(encoding="utf-8"))
 
 
 def test_without_a_group_the_directory_is_for_its_owner_alone(tmp_path: Path) -> None:

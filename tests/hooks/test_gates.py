@@ -1,6 +1,7 @@
 """What gates decide: allow, deny, ask again later; remembered, told, and never in the way of a pass."""
 
 import asyncio
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -115,6 +116,38 @@ async def test_one_that_hangs_denies_after_ten_seconds_and_holds_up_nothing(worl
         assert (await view(world, "app:1"))["state"] == "Pending"
         denied = await is_in(world, "Denied")
         assert denied["message"] == "denied by 10-hangs: it did not end within 10 s and was killed"
+
+
+async def test_what_is_denied_during_a_pass_that_would_queue_it_is_asked_about_once(world: World, shelf: Shelf) -> None:
+    asked = f"echo $PODBRIDGE_REFERENCE >>{shelf.directory}/asked"
+    held = shelf.hold("pre-publish", "10-hold", then=f"{asked}; [ $PODBRIDGE_REFERENCE != app:1 ]")
+    async with world.podman(), world.service():
+        image = world.double.build("localhost/app:1")
+        await held.reached()
+        manifest = world.tree / "blobs" / image.digest.replace(":", "/")
+        os.mkfifo(manifest)  # the next pass looks there whether the tree has the image, and waits
+        other = world.double.build("localhost/other:1")
+        writing = await opened_for_writing(manifest)
+        manifest.unlink()
+        held.open()
+        await is_in(world, "Denied")
+        os.close(writing)
+        await world.shows({"other:1": other.id})
+        await world.settled()
+    assert sorted(shelf.lines("asked")) == ["app:1", "other:1"]
+
+
+async def opened_for_writing(fifo: Path) -> int:
+    """Open a FIFO that somebody waits to read."""
+    descriptors: list[int] = []
+
+    def is_read() -> bool:
+        with contextlib.suppress(OSError):
+            descriptors.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(descriptors)
+
+    await eventually(is_read, what=f"somebody reads {fifo.name}")
+    return descriptors[0]
 
 
 async def test_75_is_tried_again_with_backoff_and_then_allowed(

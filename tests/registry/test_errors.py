@@ -117,7 +117,7 @@ def test_a_bad_digest_is_400_and_touches_nothing(server: Registry, digest: str, 
         "/podbridge.json", "/v2/_catalog/", "/v2//", "/v2/tags/list", "/v2/manifests/1", "http://x/", "http://x/v3/",
         "/v2/hello/manifests/../../canary", "/v2/hello/manifests/..%2F..%2Fcanary", "/v2/hello/blobs/../../../canary",
         "/v2/hello/manifests/%2Fetc%2Fpasswd", "/v2/hello/blobs/sha256:../../../../canary",
-        "/v2/hello/blobs/sha256:..%2f..%2f..%2f..%2fcanary",
+        "/v2/hello/blobs/sha256:..%2f..%2f..%2f..%2fcanary", "//[x/v2/://y", "//]/v2/hello/manifests/1?x=://",
     ],
 )  # fmt: skip
 def test_other_paths_are_errors_too(server: Registry, target: str) -> None:

@@ -99,6 +99,28 @@ async def test_connection_close_closes(address: str) -> None:
         assert await line.closed()
 
 
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_client_that_closes_its_side_behind_its_requests_is_answered(tmp_path: Path, count: int) -> None:
+    """So do `nc -N`, socat and small HTTP/1.0 programs."""
+    large = os.urandom(3_000_000)
+    Shelf(tmp_path).image("app:1", large)
+    for path in ("/v2/", "/v2/app/manifests/1", f"/v2/app/blobs/{Digest.of(large)}", "/v2/no/tags/list"):
+        async with served(tmp_path) as address, dialled(address) as line:
+            await line.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * count)
+            line.writer.write_eof()
+            answers = [await line.answer() for _ in range(count)]
+            assert [answer.status for answer in answers] == [404 if "no/" in path else 200] * count
+            assert await line.closed()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /v2/ HT"])
+async def test_a_client_that_closes_its_side_with_nothing_asked_is_let_go(address: str, begun: bytes) -> None:
+    async with dialled(address) as line:
+        await line.send(begun)
+        line.writer.write_eof()
+        assert await line.closed()
+
+
 async def test_pipelined_requests_are_answered_in_order(address: str) -> None:
     paths = ["/v2/", "/v2/app/tags/list", f"/v2/app/blobs/{Digest.of(LAYER)}", "/v2/no/tags/list"] * 20
     async with dialled(address) as line:

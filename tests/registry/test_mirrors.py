@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.registry.trees import Shelf
-from tests.registry.wires import ask, served
+from tests.registry.wires import ask, dialled, served
 
 NAMES = ["quay.io/org/app", "docker.io/library/nginx", "docker.io/grafana/grafana", "reg.example.com_5000/x", "own"]
 
@@ -50,6 +50,17 @@ async def test_a_mirrored_name_finds_its_image_and_no_other(
 async def test_our_own_address_as_the_namespace_is_no_mirror(address: str) -> None:
     answer = await ask(address, "/v2/own/manifests/1?ns=registry")  # as the Host header of `ask` says
     assert answer.status == 200
+
+
+async def test_what_a_client_calls_us_decides_for_no_other_client(tmp_path: Path) -> None:
+    """An answer that hangs on the Host header must not be remembered for who sends another one."""
+    Shelf(tmp_path).image("org/app:1", b"ours")
+    path = "/v2/org/app/manifests/1?ns=quay.io"
+    async with served(tmp_path) as address, dialled(address) as line:
+        for _ in range(2):
+            await line.send(f"GET {path} HTTP/1.1\r\nHost: quay.io\r\n\r\n".encode())
+            assert (await line.answer()).status == 200
+            assert (await line.ask(path)).code == "NAME_UNKNOWN"
 
 
 async def test_pages_of_a_mirrored_repository_stay_there(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.config import Profile
 from bridge.relay.wire import Wire
-from tests.relay.rig import Rig, descriptors, hung_up, request_head, until
+from tests.relay.rig import REGISTRY, Rig, descriptors, hung_up, request_head, until
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 CLOSING = b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"
@@ -262,6 +262,16 @@ async def test_a_refused_client_may_finish_sending_and_read_why(rig: Rig) -> Non
     assert "profile: full" in told["message"]
 
 
+@pytest.mark.parametrize("path", ["/images/app/push?tag=1", "/v4.0.0/libpod/images/app/push?destination=quay.io/app:1"])
+async def test_a_push_elsewhere_is_told_where_it_may_go(rig: Rig, path: str) -> None:
+    """Who forgot the registry's address must not think that he needs `full`, which is root."""
+    rig.profile = Profile.PUBLISH
+    async with rig.relaying():
+        answer = await rig.say(f"POST {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode(), end=False)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert f"what is pushed to {REGISTRY}/NAME:TAG is published".encode() in answer
+
+
 async def test_podman_away_is_said_in_podmans_own_form(rig: Rig) -> None:
     async with rig.relaying():
         answer = await rig.say(CLOSING, end=False)
@@ -326,3 +336,16 @@ async def test_the_floor_raises_what_is_announced_and_nothing_else(rig: Rig) -> 
         assert b"\r\nApi-Version: 1.44\r\nLibpod-Api-Version: 4.3.1\r\n" in answer
     assert ping.endswith(b"Content-Length: 2\r\n\r\nOK")
     assert json.loads(version.partition(b"\r\n\r\n")[2]) == {"Version": "4.3.1", "ApiVersion": "1.44"}
+
+
+async def test_with_a_floor_an_error_that_ends_with_the_connection_is_delivered_too(rig: Rig) -> None:
+    """So podman answers a request without `Host`, and others that its server refuses by itself."""
+    rig.floor = "1.44"
+    refusal = b"HTTP/1.1 400 Bad Request: missing Host\r\nConnection: close\r\n\r\n400 Bad Request: missing Host"
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_head(reader)
+        writer.write(refusal)
+
+    async with rig.upstream(handle):
+        assert await rig.say(b"GET /_ping HTTP/1.1\r\n\r\n", end=False) == refusal

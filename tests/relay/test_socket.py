@@ -34,6 +34,19 @@ async def test_a_service_warns_at_its_start_that_full_is_root(
     assert not api.exists()
 
 
+async def test_while_podman_is_away_a_push_is_answered_503_as_everything_is(world: World) -> None:
+    api = world.directory / "api"
+    world.settings["api"] = {"socket": str(api), "profile": "publish"}
+    async with world.service(ready=0) as service:
+        own = service.status().registry
+        pushes = f"/v4.0.0/libpod/images/app:1/push?destination={own}/x:1", f"/images/{own}/x/push?tag=1"
+        for path in pushes:
+            answer = await asyncio.to_thread(ask, api, f"POST {path}")
+            assert (answer.status, answer.json[0]["cause"]) == (503, "podman is away")
+        (record,) = (await asyncio.to_thread(ask, api, f"POST {pushes[0]}&quiet=false")).json
+        assert "podman does not answer" in str(record["error"])
+
+
 async def test_a_push_to_an_ipv6_address_publishes_there(world: World) -> None:
     api = world.directory / "api"
     world.settings |= {

@@ -86,6 +86,14 @@ def test_flags_stand_over_the_file_and_both_are_told(tmp_path: Path) -> None:
     assert values["registry.listen"] == ("127.0.0.1:5000", "default")
 
 
+def test_a_wrong_flag_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "podbridge.yaml"
+    file.write_text("registry:\n  listen: 127.0.0.1:5000\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, {"registry.listen": "nowhere"})
+    assert str(caught.value) == "registry.listen: expected HOST:PORT, got 'nowhere'"
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("1h", 3600), ("7d", 604800)])
 def test_a_duration_reads_and_prints_the_same(text: str, seconds: int) -> None:
     duration = Seconds.parse(text)

@@ -1,6 +1,12 @@
-"""For all tests: no example of hypothesis is too slow for a busy machine."""
+"""What holds for every test: hypothesis takes the time that it needs, and the same examples in every run."""
 
-from hypothesis import HealthCheck, settings
+import hypothesis
 
-settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any-machine")
+hypothesis.settings.register_profile(
+    "podbridge",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("podbridge")

@@ -36,7 +36,7 @@ def examples(language: str) -> list[str]:
 def run(service: Service, *command: str) -> str:
     """Run a program that must succeed, with the socket where the page says."""
     environment = {**os.environ, "CONTROL": str(service.socket)}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done
     return done.stdout
 

@@ -15,7 +15,7 @@ import pytest
 
 from bridge.cli.ask import _STATES
 from bridge.control.schema import State
-from tests.end_to_end.programs import eventually, podbridge, run
+from tests.end_to_end.programs import SOON, eventually, podbridge, run
 from tests.end_to_end.services import Service
 
 
@@ -33,6 +33,7 @@ def complaint(service: Service, *words: str) -> str:
 
 
 def test_status_says_how_the_service_is(service: Service) -> None:
+    eventually(lambda: all(one["status"] is not None for one in told(service, "status")["conditions"]))
     status = told(service, "status")
     assert status["counts"] == {
         "images": 2,
@@ -306,7 +307,7 @@ def test_events_are_followed(service: Service) -> None:
         first = json.loads(lines[0])
         assert (first["action"], first["reference"]) == ("published", "event:1")
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(SOON) == 0
     service.tell("withdraw", "event:1")
     with subprocess.Popen(
         service.command("events", "--since", first["id"]), stdout=subprocess.PIPE, text=True
@@ -317,6 +318,6 @@ def test_events_are_followed(service: Service) -> None:
             found.append(process.stdout.readline())
             assert found[-1]
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(SOON) == 0
     assert re.fullmatch(r"\d\d:\d\d:\d\d withdrawn event:1 sha256:[0-9a-f]{64}\n", found[-1])
     assert "is not known any more" in complaint(service, "events", "--since", "1-1")

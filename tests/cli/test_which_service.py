@@ -44,7 +44,7 @@ class User:
             sys.executable, "-c", _AS_A_USER, str(system), *words,
             env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        output, errors = await asyncio.wait_for(process.communicate(), 120)
         assert process.returncode is not None
         return Answer(process.returncode, output.decode(), errors.decode())
 

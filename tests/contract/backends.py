@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.podman.service import listens
+from tests.double.gates import DEADLINE
 from tests.double.store import Double
 
 MEGABYTE = 1 << 20
@@ -32,7 +33,7 @@ class Backend:
 
     def run(self, *words: str) -> str:
         """Run a command to its end and return what it printed."""
-        done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -52,7 +53,7 @@ class Backend:
             self.double.faults.add("save", "hold", after=0, deaf=False, gate=str(self.double.gate("never").path))
             yield self.build("localhost/slow:1")
         else:
-            yield self.build("localhost/slow:1", {"big": os.urandom(MEGABYTE) * 40})
+            yield self.build("localhost/slow:1", {"big": os.urandom(MEGABYTE) * 80})
 
     @contextlib.contextmanager
     def service(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -60,7 +61,7 @@ class Backend:
         words = ["system", "service", "--time=0", f"unix://{self.socket}"]
         process = subprocess.Popen([*self.command, *words], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + DEADLINE
             while not listens(self.socket):
                 assert process.poll() is None
                 assert time.monotonic() < deadline
@@ -68,7 +69,7 @@ class Backend:
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(DEADLINE)
             self.socket.unlink(missing_ok=True)
 
 

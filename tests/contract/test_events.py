@@ -13,8 +13,9 @@ from bridge.plan import Image
 from bridge.podman import doorbell, events
 from bridge.podman.client import Podman
 from tests.contract.backends import Backend
+from tests.double.gates import DEADLINE
 
-SECONDS = 10.0
+SECONDS = DEADLINE
 SILENCE = 0.3
 """Seconds of which an event that podman wrote is told at the latest (about 250 ms)."""
 

@@ -133,7 +133,7 @@ async def test_cancelling_a_save_leaves_no_process(backend: Backend, tmp_path: P
         saving.cancel()
         await asyncio.gather(saving, return_exceptions=True)
         mark = str(tmp_path / "o").encode()
-        assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if mark in _content(path)]
+        await eventually(lambda: not [path for path in Path("/proc").glob("[0-9]*/cmdline") if mark in _content(path)])
     backend.run("rmi", image_id)
 
 

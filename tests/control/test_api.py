@@ -21,13 +21,17 @@ async def view(world: World, reference: str) -> dict[str, Any]:
     return dict(answer.json) if answer.status == 200 else {"state": answer.json["reason"]}
 
 
-async def is_in_state(world: World, reference: str, state: str) -> None:
-    """Wait until a reference is in a state."""
+async def is_in_state(world: World, reference: str, state: str) -> dict[str, Any]:
+    """Wait until a reference is in a state, and return what is shown of it then."""
+    now: dict[str, Any] = {}
 
     async def found() -> bool:
-        return bool((await view(world, reference))["state"] == state)
+        now.clear()
+        now.update(await view(world, reference))
+        return bool(now["state"] == state)
 
     await eventually(found, what=f"{reference} is {state}")
+    return now
 
 
 async def test_a_reference_goes_through_its_states(world: World) -> None:
@@ -41,8 +45,7 @@ async def test_a_reference_goes_through_its_states(world: World) -> None:
             await gate.reached()
         made = world.double.build("localhost/team/app:1", "own", size=5000)
         await is_in_state(world, "team/app:1", "Pending")
-        await is_in_state(world, "other:1", "Exporting")
-        exporting = await view(world, "other:1")
+        exporting = await is_in_state(world, "other:1", "Exporting")
         assert (exporting["layersDone"], exporting["layers"]) == (1, 2)
         assert exporting["written"] > 2000
         for gate in gates:
@@ -57,8 +60,7 @@ async def test_a_reference_goes_through_its_states(world: World) -> None:
         await is_in_state(world, "team/app:1", "Held")
         assert world.shown().keys() == others
         world.double.untag("localhost/other:1")
-        await is_in_state(world, "other:1", "Withdrawn")
-        withdrawn = await view(world, "other:1")
+        withdrawn = await is_in_state(world, "other:1", "Withdrawn")
         assert withdrawn["withdrawn"] > withdrawn["published"]
         assert "until the grace period ends" in withdrawn["message"]
 
@@ -69,8 +71,7 @@ async def test_what_failed_says_why_and_when_it_is_tried_again_and_what_it_serve
         await world.shows({"app:1": old.id})
         world.double.faults.add("save", "fail", times=None, words="layer not known")
         new = world.double.build("localhost/app:1", "new")
-        await is_in_state(world, "app:1", "Failed")
-        failed = await view(world, "app:1")
+        failed = await is_in_state(world, "app:1", "Failed")
         assert (failed["image"], failed["digest"]) == (new.id, old.digest)
         assert "layer not known" in failed["message"]
         assert failed["attempts"] >= 1
@@ -103,7 +104,8 @@ async def test_a_hold_during_the_export_keeps_it_out(world: World) -> None:
 async def test_publications_are_filtered_and_paged(world: World) -> None:
     async with world.podman(), world.service():
         made = {name: world.double.build(f"localhost/{name}", name) for name in ("a:1", "a:2", "a/b:1", "c:1")}
-        await world.shows({name: image.id for name, image in made.items()})
+        for reference in made:
+            await is_in_state(world, reference, "Published")
         assert (await ask(world, "DELETE", "publications/c:1?hold=true")).status == 204
 
         async def listed(query: str) -> list[str]:

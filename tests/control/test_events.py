@@ -14,7 +14,7 @@ from bridge.control.schema import EventView
 from bridge.control.streams import KEEP_ALIVE
 from bridge.errors import ForgottenError
 from tests.control.asking import LINES, ask, asking
-from tests.double.gates import eventually
+from tests.double.gates import DEADLINE, eventually
 from tests.faults.world import World
 
 
@@ -98,7 +98,7 @@ async def test_silence_is_filled_so_that_a_dead_connection_is_noticed(world: Wor
         begun = time.monotonic()
         assert await sent.content.readline() == b": nothing new\n"
         assert await lines.content.readline() == b"\n"
-        assert time.monotonic() - begun < KEEP_ALIVE + 5
+        assert time.monotonic() - begun < KEEP_ALIVE + DEADLINE
 
 
 async def test_a_stream_ends_with_the_service(world: World) -> None:
@@ -106,9 +106,8 @@ async def test_a_stream_ends_with_the_service(world: World) -> None:
         async with world.service():
             session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(world.control)))
             response = await session.get("http://podbridge/bridge/v1/events")
-            begun = time.monotonic()
-        assert await response.content.read() == b""
-        assert time.monotonic() - begun < 5
+        async with asyncio.timeout(DEADLINE):
+            assert await response.content.read() == b""
         await session.close()
 
 

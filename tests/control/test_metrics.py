@@ -6,7 +6,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.control.asking import ask
-from tests.double.gates import eventually
+from tests.double.gates import DEADLINE, eventually
 from tests.faults.world import World
 
 
@@ -27,13 +27,14 @@ async def metrics(world: World) -> dict[str, float]:
     return read(answer.body.decode())
 
 
-async def counted(world: World, name: str, value: float) -> dict[str, float]:
-    """Wait until a metric has a value, and return all."""
+async def counted(world: World, *samples: tuple[str, float]) -> dict[str, float]:
+    """Wait until each of some metrics has its value, and return all."""
 
-    async def has_come() -> bool:
-        return (await metrics(world)).get(name) == value
+    async def have_come() -> bool:
+        found = await metrics(world)
+        return all(found.get(name) == value for name, value in samples)
 
-    await eventually(has_come, what=f"{name} {value}")
+    await eventually(have_come, what=str(samples))
     return await metrics(world)
 
 
@@ -43,18 +44,18 @@ async def test_a_publication_is_counted_with_its_export_and_its_lag(world: World
         assert before["podbridge_publications,state=Published"] == 0
         assert before["podbridge_export_seconds_count"] == 0
         made = world.double.build("localhost/app:1", "base", "own", size=1000)
-        after = await counted(world, "podbridge_publications,state=Published", 1)
+        after = await counted(world, ("podbridge_publications,state=Published", 1))
         assert after["podbridge_publications,state=Denied"] == 0
         assert after["podbridge_changes_total,action=published"] == 1
         assert after["podbridge_export_seconds_count"] == 1
         assert after["podbridge_export_read_bytes_total"] == sum(map(len, made.layers))
         assert after["podbridge_publish_lag_seconds_count"] == 1
-        assert 0 < after["podbridge_export_seconds_sum"] < after["podbridge_publish_lag_seconds_sum"] < 20
+        assert 0 < after["podbridge_export_seconds_sum"] < after["podbridge_publish_lag_seconds_sum"] < DEADLINE
         assert after["podbridge_passes_total,result=changed"] >= 1
         assert after["podbridge_podman_up"] == 1
         assert after["podbridge_condition,type=Ready"] == 1
         world.double.tag(made.id, "localhost/app:2")
-        again = await counted(world, "podbridge_publish_lag_seconds_count", 2)
+        again = await counted(world, ("podbridge_publish_lag_seconds_count", 2))
         assert again["podbridge_export_seconds_count"] == 1, "a tag needs no export"
 
 
@@ -70,7 +71,7 @@ async def test_the_lag_begins_with_the_first_sign_and_contains_the_wait_for_an_e
         await eventually(lambda: asyncio.get_running_loop().time() - noticed > 0.5)
         held.open()
         await world.shows({"app:1": made.id})
-        told = await counted(world, "podbridge_publish_lag_seconds_count", 1)
+        told = await counted(world, ("podbridge_publish_lag_seconds_count", 1))
         assert told["podbridge_publish_lag_seconds_sum"] > 0.5
 
 
@@ -108,7 +109,7 @@ async def test_the_service_is_healthy_at_once_and_ready_after_its_first_pass(wor
             async def ready() -> bool:
                 return (await ask(world, "GET", "/bridge/v1/readyz")).status == 200
 
-            await eventually(ready, within=40)
+            await eventually(ready)
 
 
 async def test_metrics_and_probes_are_served_on_tcp_and_nothing_else(world: World) -> None:
@@ -131,8 +132,8 @@ async def test_pulls_are_counted_by_code_and_by_encoding(world: World) -> None:
         await world.shows({"app:1": made.id})
         await world.pull("app", "1")
         assert (await world.get("/v2/app/manifests/2"))[0] == 404
-        told = await counted(world, "podbridge_registry_requests_total,code=404", 1)
-        assert told["podbridge_registry_requests_total,code=200"] == 4
+        codes = "podbridge_registry_requests_total,code="
+        told = await counted(world, (f"{codes}404", 1), (f"{codes}200", 4))  # each worker tells by itself
         size = sum(map(len, (*made.layers, made.config, made.manifest)))
         assert told["podbridge_registry_sent_bytes_total,encoding=identity"] >= size
         assert told["podbridge_registry_sent_bytes_total,encoding=gzip"] == 0

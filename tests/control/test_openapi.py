@@ -19,6 +19,7 @@ from bridge.control import openapi
 from bridge.control.api import Control, Sources
 from bridge.control.feed import Feed
 from tests.control.asking import ask, publish
+from tests.double.gates import DEADLINE
 from tests.faults.world import World
 
 EXAMPLES = hypothesis.settings(
@@ -56,7 +57,7 @@ async def on_tcp(world: World) -> AsyncIterator[str]:
 def hold_to_document(document: dict[str, Any], address: str) -> set[str]:
     """Ask what the document allows, and what it does not, and check every answer; return the operations."""
     schema = schemathesis.openapi.from_dict(document)
-    schema.config.update(base_url=address)
+    schema.config.update(base_url=address, request_timeout=DEADLINE)
     seen = set()
     for result in schema.get_all_operations():
         assert isinstance(result, Ok)

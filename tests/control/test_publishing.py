@@ -1,6 +1,5 @@
 """A publication that somebody waits for: steps while its export runs, what it came to, and why it did not."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -13,7 +12,6 @@ from bridge.policy import Policy, Rule
 from bridge.progress import Event, Shown, Step, failure, records
 from bridge.service import finding
 from bridge.service.steering import Steering
-from tests.double.gates import eventually
 from tests.faults.world import World
 
 BY_HAND = {"publish": [{"match": "localhost/hand/*", "skip": True}]}
@@ -57,9 +55,10 @@ async def test_what_the_tree_holds_already_is_shown_at_once(world: World) -> Non
     async with world.podman(), world.service() as service:
         made = world.double.build("localhost/app:1")
         await world.shows({"app:1": made.id})
-        assert [step async for step in service.publishing("app:1", REFERENCE)] == [
-            Shown(REFERENCE, Digest.parse(made.digest), len(made.manifest))
-        ]
+        *steps, last = [step async for step in service.publishing("app:1", REFERENCE)]
+        assert last == Shown(REFERENCE, Digest.parse(made.digest), len(made.manifest))
+        assert all(step == Step(REFERENCE, made.id) for step in steps), "where the disk is slow: nothing is exported"
+    assert len(world.double.log("saves")) == 1
 
 
 async def test_by_the_rules_every_reference_of_an_image_is_shown(world: World) -> None:
@@ -88,14 +87,17 @@ async def test_two_who_ask_for_the_same_wait_for_one_export(world: World) -> Non
     world.settings |= BY_HAND
     held = world.double.gate("save")
     async with world.podman(), world.service() as service:
-        world.double.build("localhost/hand/app:1")
+        made = world.double.build("localhost/hand/app:1")
         world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(held.path))
-        both = [asyncio.create_task(published(service, "hand/app:1", REFERENCE)) for _ in range(2)]
+        both = [service.publishing("hand/app:1", REFERENCE) for _ in range(2)]
+        for steps in both:
+            assert isinstance(await anext(steps), Step), "it has begun to wait"
         await held.reached()
-        await eventually(lambda: len(service.requests.waiting) == 1)
+        assert len(service.requests.waiting) == 1
         held.open()
-        first, second = await asyncio.gather(*both)
-        assert first == second
+        for steps in both:
+            *_, last = [step async for step in steps]
+            assert last == Shown(REFERENCE, Digest.parse(made.digest), len(made.manifest))
         assert len(world.double.log("saves")) == 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.control import questions, server
-from tests.end_to_end.programs import free_port
+from tests.double.gates import DEADLINE
 from tests.faults.world import World
 
 HEAD = b"GET /bridge/v1/status HTTP/1.1\r\nHost: d\r\n"
@@ -30,7 +30,7 @@ MALFORMED = {
 async def test_what_is_not_http_is_answered_with_a_problem_and_closed(
     world: World, raw: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.settings["metrics"] = {"listen": f"127.0.0.1:{free_port()}"}
+    world.settings["metrics"] = {"listen": "127.0.0.1:0"}
     async with world.podman(), world.service() as service:
         caplog.clear()
         host, _, port = service.facts.sockets["metrics"].rpartition(":")
@@ -46,13 +46,13 @@ async def test_what_is_not_http_is_answered_with_a_problem_and_closed(
 async def test_idle_connections_to_the_probes_are_few_and_short(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reaches the port could else hold as many of the service's files as it may open, and end all exports."""
     monkeypatch.setitem(server._SETTINGS, "keepalive_timeout", 3.0)
-    world.settings["metrics"] = {"listen": f"127.0.0.1:{free_port()}"}
+    world.settings["metrics"] = {"listen": "127.0.0.1:0"}
     async with world.podman(), world.service() as service:
         host, _, port = service.facts.sockets["metrics"].rpartition(":")
         idle = [await asyncio.open_connection(host, int(port)) for _ in range(server.MOST_PROBING)]
         told = await say(await asyncio.open_connection(host, int(port)), b"")
         assert (told["response"], told["reason"]) == (503, "ServiceUnavailable")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             assert [await reader.read() for reader, _ in idle] == [b""] * len(idle)
         for _, writer in idle:
             writer.close()
@@ -97,7 +97,7 @@ async def say(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], raw
     """Send bytes, and return the document of the one answer, behind which the connection ends."""
     reader, writer = connection
     writer.write(raw)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     lines = head.split(b"\r\n")

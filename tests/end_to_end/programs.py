@@ -17,6 +17,9 @@ PODBRIDGE = (sys.executable, "-m", "bridge")
 SOON = 60.0
 """Seconds within which a change must show: podbridge means one, a small and busy machine gets more."""
 
+IDLE = 300.0
+"""Seconds for what runs at idle priority, and so not at all while the machine has anything else to do."""
+
 PATIENCE = 600.0
 """Seconds for a command that works on large images."""
 
@@ -34,19 +37,19 @@ def eventually(question: Callable[[], _Answer], seconds: float = SOON) -> _Answe
         time.sleep(0.02)
 
 
-def run(*command: str | Path, timeout: float = 60) -> str:
+def run(*command: str | Path, timeout: float = 120) -> str:
     """Run a command that must succeed, and return what it printed without the white space around it."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout.strip()
 
 
-def ask(*command: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def ask(*command: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run a command that may fail, and return its exit code and what it printed."""
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
 
 
-def podbridge(*words: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def podbridge(*words: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run the command line of podbridge."""
     return ask(*PODBRIDGE, *words, timeout=timeout)
 
@@ -80,6 +83,7 @@ def scratch(parent: Path = Path("/tmp")) -> Iterator[Path]:
         for process in processes_on(directory):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        eventually(lambda: not processes_on(directory))
         for mount in mounts_below(directory):
             run("umount", "--lazy", mount)
         shutil.rmtree(directory)

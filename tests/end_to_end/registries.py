@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.end_to_end.programs import eventually, free_port
+from tests.end_to_end.programs import SOON, eventually, free_port
 from tests.end_to_end.services import Client
 
 
@@ -20,11 +20,11 @@ def docker_registry(directory: Path) -> Iterator[str]:
     with (directory / "registry.log").open("wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", file], stdout=log, stderr=log)
     try:
-        eventually(lambda: _answers(address), 20)
+        eventually(lambda: _answers(address))
         yield address
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(SOON)
 
 
 def _answers(address: str) -> bool:

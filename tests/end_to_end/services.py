@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.end_to_end.programs import PODBRIDGE, ask, eventually, free_port, run
+from tests.end_to_end.programs import PODBRIDGE, SOON, ask, eventually, free_port, run
 from tests.end_to_end.stores import Store
 
 
@@ -117,7 +117,7 @@ class Service:
         """Start it, and wait until it says that it is ready, or, as a registry only, that it serves."""
         self.begin(*words)
         sign = "INFO serving" if words and words[0] == "registry" else "INFO ready"
-        eventually(lambda: sign in self.said() or self._ended(), 30)
+        eventually(lambda: sign in self.said() or self._ended())
         return self
 
     def _ended(self) -> bool:
@@ -129,7 +129,14 @@ class Service:
         """Return its log."""
         return self.log.read_text(encoding="utf-8")
 
-    def end(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
+    def staged(self) -> int:
+        """Return how many bytes lie in staging."""
+        try:
+            return sum(path.stat().st_size for path in (self.tree / "staging").rglob("*") if path.is_file())
+        except FileNotFoundError:
+            return 0
+
+    def end(self, number: signal.Signals = signal.SIGTERM, timeout: float = SOON) -> int:
         """Send it a signal, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(number)

@@ -37,7 +37,7 @@ def test_podman_tag_and_untag(service: Service, store: Store, client: Client) ->
     store.build("localhost/tagged:1")
     store.podman("tag", "localhost/tagged:1", "quay.example.com:5000/org/tagged:2")
     digest = shows_podmans_digest(service, "localhost/tagged:1", "quay.example.com_5000/org/tagged", "2")
-    assert client.shows("tagged", "1", digest)
+    eventually(lambda: client.shows("tagged", "1", digest))
     store.podman("untag", "localhost/tagged:1", "localhost/tagged:1")
     eventually(lambda: client.digest("tagged", "1") is None)
     assert client.shows("quay.example.com_5000/org/tagged", "2", digest)

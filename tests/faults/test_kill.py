@@ -10,7 +10,7 @@ from bridge import config
 from bridge.service.serve import registry_only
 from bridge.service.settings import Settings
 from bridge.systemd import Sockets
-from tests.double.gates import eventually
+from tests.double.gates import DEADLINE, eventually
 from tests.double.images import hexdigest
 from tests.faults.world import World, get, pull
 
@@ -108,7 +108,7 @@ async def syncing(world: World) -> AsyncIterator[Callable[[int], Awaitable[tuple
 
     async def sync(last: int) -> tuple[int, int]:
         stdin.write(f"{last}\n".encode())
-        changes, code = (await asyncio.wait_for(stdout.readline(), 20)).split()
+        changes, code = (await asyncio.wait_for(stdout.readline(), DEADLINE)).split()
         return int(changes), int(code)
 
     yield sync

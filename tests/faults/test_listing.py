@@ -9,7 +9,7 @@ import pytest
 from bridge.oci import Descriptor, Digest, Reference
 from bridge.plan import Fidelity, Publication, Source
 from bridge.tree.publisher import Tree
-from tests.double.gates import eventually
+from tests.double.gates import DEADLINE, eventually
 from tests.double.images import Made
 from tests.faults.world import World
 
@@ -86,7 +86,7 @@ async def test_pulls_go_on_and_the_service_stops_in_order_while_a_listing_hangs(
         world.double.ring()
         await gate.reached()
         assert await world.pull("app", "1") == made.id
-        asyncio.get_running_loop().call_later(15, gate.open)  # where the service did not stop before
+        asyncio.get_running_loop().call_later(DEADLINE, gate.open)  # where the service did not stop before
     assert not gate.path.exists()
     gate.open()
 

@@ -15,7 +15,7 @@ from bridge.publish.export import Exporter
 from bridge.publish.rest import Rest
 from bridge.tree.publisher import Tree
 from tests.double import images, server
-from tests.double.gates import eventually
+from tests.double.gates import DEADLINE, Gate, eventually
 from tests.faults.world import World
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -72,28 +72,39 @@ async def test_layers_that_the_tree_holds_are_not_written_again(rest: World) -> 
         assert await rest.pull("app", "2") == made.id
 
 
+def hold_again(world: World, kind: str, **details: Any) -> Gate:
+    """Have the next export fail so, and the one after it wait at the gate that is returned."""
+    again = world.double.gate("again")
+    world.double.faults.add("export", kind, **details)
+    world.double.faults.add("export", "hold", gate=str(again.path))
+    return again
+
+
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_stream_that_is_not_whole_is_told_leaves_nothing_and_is_tried_again(rest: World, name: str) -> None:
     details, words = FAULTS[name]
+    again = hold_again(rest, **details)
     async with rest.podman(), rest.service():
-        rest.double.faults.add("export", **details)
         made = rest.double.build("localhost/app:1", "base", "own")
         assert re.search(words, told := await rest.failed("app:1")), told
-        assert rest.staged() == []
-        assert rest.shown() == {}
+        await again.reached()
+        assert (len(rest.staged()), rest.shown()) == (1, {}), "staging is that of the second try alone"
         assert sorted(path.name for path in rest.directory.iterdir()) == ["c", "d", "podbridge.yaml", "tree"]
+        again.open()
         await rest.shows({"app:1": made.id})
         assert await rest.pull("app", "1") == made.id
 
 
 @pytest.mark.parametrize("fault", ["cut", "short", "no config", "wrong bytes"])
 async def test_a_docker_archive_that_is_not_whole_is_refused_too(rest: World, fault: str) -> None:
+    again = hold_again(rest, fault, bytes=11000)
     async with rest.podman(), rest.service():
-        rest.double.faults.add("export", fault, bytes=11000)
         made = images.make([images.text_layer("docker")], media_type=images.DOCKER)
         rest.double.add(made, "localhost/app:1")
         await rest.failed("app:1")
-        assert (rest.staged(), rest.shown()) == ([], {})
+        await again.reached()
+        assert (len(rest.staged()), rest.shown()) == (1, {}), "staging is that of the second try alone"
+        again.open()
         await rest.shows({"app:1": made.id})
 
 
@@ -143,7 +154,7 @@ async def test_a_stream_that_stalls_is_given_up(world: World) -> None:
         with Tree(world.tree) as tree:
             exporter = Exporter(podman, Rest(podman, stall=0.2), tree)
             with pytest.raises(PodmanError, match=r"no progress for 0\.2 s"):
-                async with asyncio.timeout(10), exporter.export(Image(made.id)):
+                async with asyncio.timeout(DEADLINE), exporter.export(Image(made.id)):
                     pass
         assert world.staged() == []
         held.open()

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import socket
 from pathlib import Path
 
 import aiohttp
@@ -18,8 +17,8 @@ MEGABYTE = 1 << 20
 async def test_a_pull_of_the_old_image_ends_well_after_its_tag_has_moved_and_it_is_swept_after_the_grace(
     world: World,
 ) -> None:
-    world.settings |= {"grace": "3s", "resync": "1s"}
-    async with world.podman(), world.service():
+    world.settings["resync"] = "1s"
+    async with world.podman(), world.service() as service:
         old = world.double.build("localhost/app:1", "base", "old")
         await world.shows({"app:1": old.id})
         new = world.double.build("localhost/app:1", "base", "new")
@@ -27,6 +26,7 @@ async def test_a_pull_of_the_old_image_ends_well_after_its_tag_has_moved_and_it_
         await world.control_do("POST", "/gc")
         assert await world.pull("app", old.digest) == old.id
         assert await world.pull("app", "1") == new.id
+        world.grace(service, 1)
         gone = [old.layer_names[1], old.id, hexdigest(old.manifest)]
         await eventually(lambda: not {path.name for path in files(world.tree)} & {*gone})
         assert (await world.get(f"/v2/app/manifests/{old.digest}"))[0] == 404
@@ -83,10 +83,8 @@ async def test_of_two_names_for_one_reference_the_first_in_order_wins_with_one_w
 async def test_names_under_the_registrys_own_address_names_with_a_digest_and_no_names_are_left_out(
     world: World,
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    world.settings["registry"] = {"listen": f"127.0.0.1:{port}"}
-    async with world.podman(), world.service():
+    async with world.podman(), world.service() as service:
+        port = service.facts.registry.rpartition(":")[2]
         made = world.double.build(f"127.0.0.1:{port}/app:1")
         world.double.tag(made.id, f"localhost:{port}/app:1", f"localhost/app@{made.digest}", "localhost/kept:1")
         world.double.build("localhost/dangling:1", "dangling")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from bridge.service.settings import Settings
 from bridge.service.steering import Steering
 from bridge.systemd import Sockets
 from tests.double import server
-from tests.double.gates import eventually
+from tests.double.gates import DEADLINE, eventually
 from tests.double.store import Double
 
 TAG = "org.opencontainers.image.ref.name"
@@ -71,12 +72,17 @@ class World:
             yield
 
     @contextlib.asynccontextmanager
-    async def service(self, *, ready: float = 20) -> AsyncIterator[Steering]:
+    async def service(self, *, ready: float = DEADLINE) -> AsyncIterator[Steering]:
         """Run podbridge in this process; the block begins when its first pass is through, within `ready` seconds."""
         async with running(Settings(config.load(self.configuration()).config), Sockets()) as steering:
             if ready:
                 await asyncio.wait_for(steering.reconciler.ready.wait(), ready)
             yield steering
+
+    def grace(self, service: Steering, seconds: float) -> None:
+        """Change the grace period of the running service, as a reload does."""
+        parts = service.reconciler.parts
+        service.reconciler.follow(parts.policy, dataclasses.replace(parts.bounds, grace=seconds))
 
     async def start(self, *words: str) -> asyncio.subprocess.Process:
         """Start podbridge as a process of its own."""
@@ -93,7 +99,7 @@ class World:
     async def command(self, *words: str) -> Answer:
         """Run a command of podbridge to its end."""
         process = await self.start(*words)
-        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        output, errors = await asyncio.wait_for(process.communicate(), 2 * DEADLINE)
         assert process.returncode is not None
         return Answer(process.returncode, output.decode(), errors.decode())
 
@@ -152,12 +158,14 @@ class World:
 
     async def failed(self, reference: str) -> str:
         """Wait until a reference has failed, and return the words."""
+        told: dict[str, str] = {}
 
         async def has_failed() -> bool:
-            return reference in await self.failures()
+            told.update(await self.failures())
+            return reference in told
 
         await eventually(has_failed, what=f"{reference} has failed")
-        return (await self.failures())[reference]
+        return told[reference]
 
     async def settled(self) -> None:
         """Wait until the service says that it is in step with podman."""

@@ -36,7 +36,7 @@ def service(workshop: Workshop) -> Iterator[Service]:
     """A service that shows all of them, and none of the images that they were built on."""
     rules = [{"match": "*-base:1", "skip": True}]
     service = Service(workshop.store, workshop.store.directory / "p", {"publish": rules})
-    run(*service.command("sync"), timeout=200)
+    run(*service.command("sync"), timeout=600)
     with service:
         yield service
 

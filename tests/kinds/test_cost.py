@@ -15,7 +15,7 @@ from tests.kinds import seen
 from tests.kinds.catalogue import KINDS
 from tests.kinds.workshop import Workshop, held, local, make_list
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1000)
 
 _WITNESS = """#!/bin/sh
 # podman, and a note of every blob that it wrote: a layer that was there is a hard link of the tree's.
@@ -78,7 +78,7 @@ def test_no_kind_of_image_has_a_known_layer_read_again(service: Service, directo
     rules = [{"match": [f"localhost/{kind}:1" for kind in KNOWN]}, {"skip": True}]
     again = Service(service.store, directory / "p", {"podman": {"command": witness.command}, "publish": rules})
     shutil.copytree(service.tree / "blobs", again.tree / "blobs", copy_function=os.link)
-    run(*again.command("sync"), timeout=200)
+    run(*again.command("sync"), timeout=600)
     known, written = layers(again), witness.written()
     assert known.keys() == {kind.name for kind in KNOWN}
     assert "index.json" in written, "the witness sees what podman writes"
@@ -197,7 +197,7 @@ def test_without_skopeo_docker_format_is_exact_at_the_price_of_a_full_copy_and_l
             service.command("sync", "--json"),
             check=False,
             capture_output=True,
-            timeout=60,
+            timeout=120,
             env={**os.environ, "PATH": str(programs)},
         )
         told = json.loads(done.stdout)

@@ -15,7 +15,7 @@ from tests.kinds.catalogue import KINDS, Kind
 from tests.kinds.layouts import digest
 from tests.kinds.workshop import Workshop
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits until a store with every kind is made
+pytestmark = pytest.mark.timeout(1000)  # the first test waits until a store with every kind is made
 
 
 NAMES = {kind.name: f"localhost/{kind}:1" for kind in KINDS}
@@ -64,7 +64,7 @@ def pulled(service: Service) -> Iterator[tuple[Store, dict[str, str]]]:
     with scratch() as directory:
         store = Store(directory)
         names = {kind.name: f"{service.address}/{kind}:1" for kind in KINDS}
-        run(*store.command, "pull", "--quiet", "--tls-verify=false", *names.values(), timeout=200)
+        run(*store.command, "pull", "--quiet", "--tls-verify=false", *names.values(), timeout=600)
         yield store, names
 
 

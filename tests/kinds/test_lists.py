@@ -59,6 +59,8 @@ def shows(service: Service, repository: str) -> str:
     """Wait until a list is served as podman holds it; return its digest."""
     now = held(service.store, f"localhost/{repository}:1")
     eventually(lambda: service.client.shows(repository, "1", now))
+    wanted = f"{repository}:1", now
+    eventually(lambda: wanted in [(one["reference"], one.get("digest")) for one in seen.views(service)])
     return now
 
 

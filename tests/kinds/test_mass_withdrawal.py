@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -46,6 +47,18 @@ def take_all(workshop: Workshop) -> None:
         workshop.take(f"dir:{workshop.directory / name}", name)
 
 
+@contextmanager
+def standing_still(service: Service) -> Iterator[None]:
+    """Stop the service while the block changes its store, as a mount does: all at once, for one pass."""
+    service.tell("resync")  # by its end no pass of the start is under way any more
+    assert service.process is not None
+    service.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        service.process.send_signal(signal.SIGCONT)
+
+
 def shown(service: Service) -> list[str]:
     return [name for name in NAMES if service.client.digest(name, "1")]
 
@@ -56,12 +69,9 @@ def counts(service: Service) -> Any:
 
 
 def test_a_wiped_store_is_told_loudly_and_everything_stays_pullable_until_it_is_let_through(stocked: Service) -> None:
-    """The service stands still meanwhile: what goes within several passes is withdrawn in several passes."""
     with stocked as service:
-        assert service.process is not None
-        service.process.send_signal(signal.SIGSTOP)
-        service.store.podman("rmi", "-a", "-f")
-        service.process.send_signal(signal.SIGCONT)
+        with standing_still(service):
+            service.store.podman("rmi", "-a", "-f")
         eventually(lambda: counts(service)["heldBack"] == 12)
         (line,) = [line for line in service.said().splitlines() if "mass withdrawal held back" in line]
         assert " ERROR " in line
@@ -79,8 +89,9 @@ def test_a_wiped_store_is_told_loudly_and_everything_stays_pullable_until_it_is_
 def test_an_unmounted_store_that_returns_leaves_everything_as_it_was(stocked: Service, wiped: Service) -> None:
     with wiped as service:
         assert (len(shown(service)), counts(service)["heldBack"]) == (12, 12)
-        take_all(Workshop(service.store, stocked.store.directory / "s", ""))
-        eventually(lambda: service.ask("status").returncode == 0, 20)
+        with standing_still(service):
+            take_all(Workshop(service.store, stocked.store.directory / "s", ""))
+        eventually(lambda: service.ask("status").returncode == 0)
         assert shown(service) == NAMES
         assert counts(service)["heldBack"] == 0
         assert service.tell("verify") == "the tree is whole"

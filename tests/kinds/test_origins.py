@@ -16,7 +16,7 @@ from tests.kinds import layouts, seen
 from tests.kinds.layouts import Layer, digest, tar
 from tests.kinds.workshop import Workshop
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1000)
 
 REBUILT = "pulled-v2s2-gzip-dir"
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.programs import eventually, run
+from bridge.podman.service import listens
+from tests.end_to_end.programs import SOON, eventually, run
 from tests.end_to_end.services import Service
 from tests.kinds import seen
 from tests.kinds.catalogue import KINDS, Kind
 from tests.kinds.workshop import Workshop
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits until a store with every kind is made
+pytestmark = pytest.mark.timeout(1000)  # the first test waits until a store with every kind is made
 
 BUILT = frozenset(kind.name for kind in KINDS if kind.name.startswith(("podman-", "buildah-", "build-", "import-tar")))
 """Kinds whose exact bytes come over REST too: what podman or buildah made here."""
@@ -29,14 +30,14 @@ def service(workshop: Workshop) -> Iterator[Service]:
     command = [*workshop.store.command, "system", "service", "--time=0", f"unix://{socket}"]
     podman = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        eventually(socket.exists)
+        eventually(lambda: listens(socket))
         service = Service(workshop.store, workshop.store.directory / "rest", settings)
-        run(*service.command("sync"), timeout=200)
+        run(*service.command("sync"), timeout=600)
         with service:
             yield service
     finally:
         podman.terminate()
-        podman.wait(20)
+        podman.wait(SOON)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

@@ -10,6 +10,7 @@ from bridge.errors import ControlError
 from bridge.oci import Reference
 from bridge.plan import Target
 from bridge.progress import Event, Looking, Shown, Step
+from bridge.publish.failures import words
 from bridge.publish.reconcile import Reconciler
 from bridge.service import finding
 from bridge.service.requests import Requests
@@ -69,7 +70,11 @@ class Publishing:
             yield self._shown(target)
 
     async def _begin(self, target: Target) -> asyncio.Task[None]:
-        await self.reconciler.release(target.reference)
+        try:
+            await self.reconciler.release(target.reference)
+        except OSError as error:
+            msg = f"{target.reference} stays held: {words(error)}"
+            raise ControlError(msg) from error
         return self.requests.start(target)
 
     async def _follow(self, target: Target, task: asyncio.Task[None]) -> AsyncGenerator[Step]:

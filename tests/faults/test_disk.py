@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.control.asking import ask, publish
 from tests.double.gates import eventually
 from tests.faults.world import World
 
@@ -105,6 +106,19 @@ async def test_a_withdrawal_that_cannot_be_written_is_tried_again(small: World) 
         assert small.shown() == {"app:1": made.id, "app:2": made.id}
         filler.unlink()
         await small.shows({"app:1": made.id})
+
+
+async def test_what_is_held_and_cannot_be_let_through_is_told_to_who_asks(small: World) -> None:
+    async with small.podman(), small.service():
+        small.double.build("localhost/app:1")
+        await eventually(lambda: small.shown().keys() == {"app:1"})
+        assert (await ask(small, "DELETE", "publications/app:1?hold=true")).status == 204
+        filler = await fill(small)
+        refused = await publish(small, {"image": "app:1"})
+        told = "app:1 stays held: No space left on device"
+        assert (refused.status, refused.json["message"].startswith(told)) == (409, True)
+        filler.unlink()
+        assert (await publish(small, {"image": "app:1"})).status == 201
 
 
 async def test_a_start_on_a_full_disk_serves_what_is_there(small: World) -> None:

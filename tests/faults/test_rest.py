@@ -57,7 +57,7 @@ async def test_images_are_published_exactly_and_no_program_runs(rest: World) -> 
         assert rest.shown() == {"oci:1": oci.id, "docker:1": docker.id}
         assert await rest.pull("oci", oci.digest) == oci.id
         assert await rest.pull("docker", docker.digest) == docker.id
-        assert rest.staged() == []
+        await eventually(lambda: rest.staged() == [])
     assert (rest.double.log("saves"), rest.double.log("services")) == ([], [])
 
 

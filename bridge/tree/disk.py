@@ -93,7 +93,8 @@ class Lock:
         except BlockingIOError:
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             self.release()
-            msg = f"another podbridge, pid {holder}, publishes into {self._path.parent}"
+            tree = self._path.parent
+            msg = f"another podbridge, pid {holder}, publishes into {tree}: stop it first, or name another tree"
             raise LockedError(msg) from None
         except OSError as error:
             self.release()

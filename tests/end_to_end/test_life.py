@@ -190,4 +190,5 @@ def test_a_second_service_on_the_same_tree_is_refused_with_the_firsts_pid(own: S
     assert own.process is not None
     done = podbridge("--config", own.file, "serve", "--listen", "127.0.0.1:0")
     assert done.returncode == 1
-    assert done.stderr == f"podbridge: another podbridge, pid {own.process.pid}, publishes into {own.tree}\n"
+    said = f"another podbridge, pid {own.process.pid}, publishes into {own.tree}: stop it first, or name another tree"
+    assert done.stderr == f"podbridge: {said}\n"

@@ -26,6 +26,7 @@ _LISTING = aiohttp.ClientTimeout(total=300)
 _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """An events stream has no heartbeat: silence is no failure. A dead service closes it."""
 _LISTING_TRIES = 5
+_HALF_THERE = ("image not known", "locating item named")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +111,15 @@ class Podman:
     async def images(self) -> tuple[Image, ...]:
         """List every image of the store. A listing that fails raises; it is never empty for that.
 
-        Up to podman 4.6 a concurrent `rmi` makes the whole listing answer 500: it is asked again.
+        An image that is being removed (up to podman 4.6) or written meanwhile makes the whole listing answer 500:
+        it is asked again.
         """
         for attempt in range(1, _LISTING_TRIES + 1):
             try:
                 answer = await self._get("/images/json", _LISTING)
                 return tuple(_image(entry) for entry in msgspec.convert(answer, list[_Listed]))
-            except ImageUnknownError:
-                if attempt == _LISTING_TRIES:
+            except PodmanError as error:
+                if attempt == _LISTING_TRIES or not any(words in str(error) for words in _HALF_THERE):
                     raise
                 await asyncio.sleep(0.05 * attempt)
             except (msgspec.ValidationError, InvalidError) as error:

@@ -59,11 +59,12 @@ async def sees(world: World) -> bool:
     return (await world.condition("PodmanReachable"))["status"] is True
 
 
-async def test_a_listing_that_a_concurrent_rmi_breaks_is_asked_again_without_a_word(
-    world: World, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("words", ["4e2a: image not known", 'locating item named "manifest" for image with ID "4e2a"'])
+async def test_a_listing_that_a_concurrent_rmi_or_build_breaks_is_asked_again_without_a_word(
+    world: World, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with world.podman(), world.service():
-        world.double.faults.add("listing", "unknown", times=3)
+        world.double.faults.add("listing", "fail", times=3, words=words)
         made = world.double.build("localhost/app:1")
         await world.shows({"app:1": made.id})
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -1,5 +1,6 @@
 """Answering in an API's own words what never reaches its handlers: what is no HTTP, and our own failures."""
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from http import HTTPStatus
@@ -8,6 +9,26 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 log = logging.getLogger(__name__)
+
+
+IDLE = 120.0
+"""Seconds that a connection may wait for its next request to be complete; then it is closed."""
+
+
+def unavailable(body: bytes) -> bytes:
+    """Return the whole answer, a JSON document with status 503, for a client that is turned away before it asks."""
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def turn_away(transport: asyncio.BaseTransport, answer: bytes) -> None:
+    """Send `answer` to a client whose connection is one too many, and close it."""
+    assert isinstance(transport, asyncio.Transport)  # noqa: S101
+    transport.write(answer)
+    transport.close()
 
 
 class Refusing(web.RequestHandler, ABC):

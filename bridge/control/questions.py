@@ -14,7 +14,6 @@ LINES = "application/x-ndjson"
 
 _WAY_OUT = "/bridge/v1/openapi.json says what can be asked"
 
-
 BODY_WITHIN = 10.0
 """Seconds that a body has to come in. aiohttp tells no handler of a chunked body that breaks on the way."""
 

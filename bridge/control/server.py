@@ -8,17 +8,16 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from bridge.control import answers
 from bridge.control.api import Control, Probes, Sources
+from bridge.control.schema import Problem
 from bridge.errors import ListenError
 from bridge.listening import BACKLOG
-from bridge.refusing import Refusing
+from bridge.refusing import IDLE, Refusing, turn_away, unavailable
 from bridge.units import Address
-
-IDLE = 120.0
-"""Seconds that a connection may wait for its next request to be complete; then it is closed."""
 
 MOST_PROBING = 64
 """Connections to the probes on TCP: whoever reaches them must not take the files that the service needs."""
@@ -102,21 +101,12 @@ class _Probing(_Connection):
         """Take the connection, or refuse it where there are too many."""
         manager = self._manager
         if manager is not None and len(manager.connections) >= MOST_PROBING:
-            assert isinstance(transport, asyncio.Transport)  # noqa: S101
-            transport.write(_REFUSAL)
-            transport.close()
+            turn_away(transport, _REFUSAL)
             return
         super().connection_made(transport)
 
 
-def _refusal() -> bytes:
-    body = answers.refused(503, "service unavailable", f"{MOST_PROBING} connections are open; try again soon").body
-    assert isinstance(body, bytes)  # noqa: S101
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-_REFUSAL = _refusal()
+_FULL = Problem(
+    "service unavailable", f"{MOST_PROBING} connections are open; try again soon", 503, "ServiceUnavailable"
+)
+_REFUSAL = unavailable(msgspec.json.encode(_FULL))

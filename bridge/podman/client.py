@@ -26,7 +26,8 @@ _LISTING = aiohttp.ClientTimeout(total=300)
 _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """An events stream has no heartbeat: silence is no failure. A dead service closes it."""
 _LISTING_TRIES = 5
-_HALF_THERE = ("image not known", "locating item named")
+_HALF_WRITTEN = "locating item named"
+"""What podman says of an image that has a name and no manifest yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ class Podman:
                 answer = await self._get("/images/json", _LISTING)
                 return tuple(_image(entry) for entry in msgspec.convert(answer, list[_Listed]))
             except PodmanError as error:
-                if attempt == _LISTING_TRIES or not any(words in str(error) for words in _HALF_THERE):
+                passes = isinstance(error, ImageUnknownError) or _HALF_WRITTEN in str(error)
+                if attempt == _LISTING_TRIES or not passes:
                     raise
                 await asyncio.sleep(0.05 * attempt)
             except (msgspec.ValidationError, InvalidError) as error:

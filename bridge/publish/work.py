@@ -44,7 +44,6 @@ class Work:
         self._busy: set[Source] = set()
         self._left: set[Source] = set()
         self._asked: dict[Reference, Try] = {}
-        self._present: frozenset[str] = frozenset()
 
     def replace(self, queue: tuple[Target, ...]) -> None:
         """Have this done, and nothing else that waits; what was denied meanwhile is not asked about again."""
@@ -60,7 +59,6 @@ class Work:
     def take_note(self, images: tuple[Image, ...], wanted: Wanted) -> None:
         """Remember what a pass found in the store, and what it wants of it; other gates are asked anew."""
         self.images, self.wanted = images, wanted
-        self._present = frozenset(image.id for image in images)
         self._left &= {image.source for image in images}
         if self._gates.look():
             self.failures.forget_denials()
@@ -177,14 +175,17 @@ class Work:
         if not work.by_hand and self._is_taken(target.reference):
             return False  # since it was queued
         if target.requested:
-            return target.image.id in self._present
+            return self._is_present(target.image.id)
         now = self.wanted.targets.get(target.reference)
         return now is not None and now.image.source == target.image.source
 
     def _is_taken(self, reference: Reference) -> bool:
         """Say whether a reference shows, by hand, an image of the store: no rule takes that back."""
         shown = self._parts.tree.publication(reference)
-        return shown is not None and shown.requested and shown.source.image_id in self._present
+        return shown is not None and shown.requested and self._is_present(shown.source.image_id)
+
+    def _is_present(self, image_id: str) -> bool:
+        return any(image.id == image_id for image in self.images)
 
     async def _explain(self, work: Try, error: Exception) -> None:
         """Note a failure, unless nobody wants the target any more, or its image has left the store meanwhile.

@@ -98,8 +98,10 @@ class TreeWriter:
 
     async def derive_quietly(self) -> bool:
         """Make what is derived from indexes where a full disk left that undone; a failure is told as above."""
+        if self._tree.is_derived:
+            return True
         try:
-            await self._write(self._tree.derive)
+            await threads.run(self._tree.derive)
         except OSError as error:
             self._conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
             return False

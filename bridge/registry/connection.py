@@ -13,14 +13,11 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
-from bridge.refusing import Refusing
+from bridge.refusing import IDLE, Refusing, turn_away, unavailable
 from bridge.registry.access import Handler
 from bridge.registry.accounting import log_request, sent
 from bridge.registry.errors import Problem, RegistryError, error_response
 from bridge.registry.traffic import Meter, Traffic
-
-IDLE = 120.0
-"""Seconds that a connection may wait for its next request to be complete; then it is closed."""
 
 STALLED = 60.0
 """Seconds that a client may leave everything sent to it unread or unacknowledged; then it is cut."""
@@ -64,8 +61,8 @@ class Connection(Refusing):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request is under way."""
-        return self._request_in_progress
+        """Whether a request is under way, or waits to be."""
+        return self.answering or bool(self._messages)
 
     @property
     def is_ending(self) -> bool:
@@ -75,9 +72,7 @@ class Connection(Refusing):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it where there are too many."""
         if self._listener.meter.connections >= self._listener.most:
-            assert isinstance(transport, asyncio.Transport)  # noqa: S101
-            transport.write(_REFUSAL)
-            transport.close()
+            turn_away(transport, _REFUSAL)
             return
         self._listener.meter.connected(1)
         self._counted = True
@@ -98,11 +93,11 @@ class Connection(Refusing):
         self._heard_all = True
         if self.transport is None or self.transport.get_extra_info("sslcontext") is not None:
             return False
-        return self.answering or bool(self._messages)
+        return self.is_busy
 
     def close_if_idle(self) -> None:
         """Close the connection where nothing was asked, or everything answered."""
-        if not self._request_in_progress and not self._messages:
+        if not self.is_busy:
             self.force_close()
 
     def begin_to_stream(self) -> None:
@@ -189,13 +184,4 @@ class Listener(web.Server):
         await self.shutdown(_POLL)
 
 
-def _refusal() -> bytes:
-    body = Problem.TOO_MANY_CONNECTIONS.body()
-    head = (
-        f"HTTP/1.1 {Problem.TOO_MANY_CONNECTIONS.status} Service Unavailable\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-_REFUSAL = _refusal()
+_REFUSAL = unavailable(Problem.TOO_MANY_CONNECTIONS.body())

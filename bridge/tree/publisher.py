@@ -176,6 +176,11 @@ class Tree:
         self._underived.add(repository)
         self.derive()
 
+    @property
+    def is_derived(self) -> bool:
+        """Whether everything derived is what the indexes say."""
+        return not self._underived
+
     def derive(self) -> None:
         """Make what is derived where that failed, though `index.json` was written. A second time does nothing."""
         for repository in self._underived & self._indexes.keys():

@@ -65,7 +65,7 @@ class Backend:
             while not listens(self.socket):
                 assert process.poll() is None
                 assert time.monotonic() < deadline
-                time.sleep(0.01)
+                time.sleep(0.01)  # between two looks
             yield process
         finally:
             process.send_signal(signal.SIGTERM)

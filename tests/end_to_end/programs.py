@@ -34,7 +34,7 @@ def eventually(question: Callable[[], _Answer], seconds: float = SOON) -> _Answe
         if answer:
             return answer
         assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks
 
 
 def run(*command: str | Path, timeout: float = 120) -> str:

@@ -269,7 +269,7 @@ def test_a_denied_list_is_not_asked_about_again_because_another_image_came(place
     assert len(place.shelf.lines("asked")) == 1
 
 
-@pytest.mark.skipif(REGISTRY is None, reason="docker-registry is not installed")
+@pytest.mark.skipif(REGISTRY is None, reason="docker-registry is not installed; contrib/check unpacks it")
 def test_90_copy_to_registry_keeps_the_digest(place: Place) -> None:
     with docker_registry(place.store.directory) as address:
         place.enable(

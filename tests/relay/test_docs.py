@@ -26,7 +26,7 @@ def here() -> Iterator[World]:
 @pytest.mark.parametrize(("language", "example"), EXAMPLES, ids=range(1, len(EXAMPLES) + 1))
 def test_an_example_publishes_what_it_says(here: World, language: str, example: str) -> None:
     if "docker" in example and shutil.which("docker") is None:
-        pytest.skip("docker is not installed")
+        pytest.skip("docker is not installed; contrib/check unpacks it")
     program = ["bash", "-euc"] if language == "sh" else [sys.executable, "-c"]
     text = example.replace("/run/podbridge/api.sock", str(here.bridge)).replace("127.0.0.1:5000", here.own)
     run(*program, text)

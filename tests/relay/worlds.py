@@ -153,7 +153,7 @@ def podman(store: Store, path: Path) -> Iterator[None]:
 def plain_registry(directory: Path) -> Iterator[str]:
     """Run docker-registry, where it is installed; yield its address."""
     if shutil.which("docker-registry") is None:
-        pytest.skip("docker-registry is not installed")
+        pytest.skip("docker-registry is not installed; contrib/check unpacks it")
     with docker_registry(directory) as address:
         yield address
 

@@ -83,7 +83,7 @@ def cli(context: click.Context, config_file: str | None) -> None:
 
 
 def main() -> None:
-    """Run the command line: an error of podbridge is one line and an exit code, never a traceback."""
+    """Run the command line: an error of podbridge, or of a disk, is one line and an exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # a question mark for what a terminal's encoding has no sign for
     try:
@@ -94,6 +94,9 @@ def main() -> None:
             raise
         click.echo(f"podbridge: {error}", err=True)
         sys.exit(EXIT_CONFIG if isinstance(error, ConfigError) else 1)
+    except OSError as error:  # without a name it is standard output: what else is opened has one
+        click.echo(f"podbridge: {error.filename or 'cannot write'}: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 def _unwrapped(error: Exception) -> Exception:

@@ -112,6 +112,21 @@ def test_a_wrong_flag_exits_78(words: list[str], problem: str) -> None:
     assert done.stderr.startswith(f"podbridge: {problem}")
 
 
+def test_what_cannot_be_printed_is_one_line_and_exits_1() -> None:
+    command = [sys.executable, "-m", "bridge", "config", "show"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "podbridge: cannot write: No space left on device\n")
+
+
+@pytest.mark.parametrize("verb", ["verify", "gc", "registry"])
+def test_a_tree_that_cannot_be_read_is_one_line_and_exits_1(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "podbridge.json").mkdir()
+    done = podbridge(verb, "--tree", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"podbridge: {tmp_path}/podbridge.json: Is a directory\n"
+
+
 @pytest.mark.parametrize("verb", ["serve", "sync"])
 def test_without_podman_it_exits_78_and_says_what_to_do(tmp_path: Path, verb: str) -> None:
     file = tmp_path / "podbridge.yaml"

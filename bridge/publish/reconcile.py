@@ -209,15 +209,19 @@ class Reconciler:
         written = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
         written.append(await self._writer.derive_quietly())
         self._failed_writes = 0 if all(written) else self._failed_writes + 1
-        self._work.replace(queue)
+        self._work.replace(tuple(target for target in queue if self._is_due(target, changed=changed)))
+
+    def _is_due(self, target: Target, *, changed: bool) -> bool:
+        """Say whether a target is to be tried now; a list may have failed for a member that has just come."""
+        new_members = changed and target.image.is_list and not self.failures.denies(target)
+        return new_members or not self.failures.waits(target)
 
     async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
         """Show what needs no export and no gate, and return the rest that is to be done now."""
         queue = []
         for target in plan.publish:
-            new_members = changed and target.image.is_list and not self.failures.denies(target)
-            if self.failures.waits(target) and not new_members:
-                continue  # a list may fail for a member that has just come
+            if not self._is_due(target, changed=changed):
+                continue
             known = await self.parts.exporter.known(target.image)
             if known is None or self._work.guards(target):
                 queue.append(target)

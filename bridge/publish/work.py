@@ -46,8 +46,8 @@ class Work:
         self._asked: dict[Reference, Try] = {}
 
     def replace(self, queue: tuple[Target, ...]) -> None:
-        """Have this done, and nothing else that waits; what was denied meanwhile is not asked about again."""
-        self.queue = tuple(target for target in queue if not self.failures.denies(target))
+        """Have this done, and nothing else that waits."""
+        self.queue = queue
         self._queued.set()
 
     def drop(self, reference: Reference) -> None:

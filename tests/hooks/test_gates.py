@@ -1,6 +1,5 @@
 """What gates decide: allow, deny, ask again later; remembered, told, and never in the way of a pass."""
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.hooks.calling import GATE_LIMIT
-from tests.double.gates import eventually
+from tests.double.gates import eventually, opened_for_writing
 from tests.faults.world import World
 from tests.hooks.shelf import Shelf
 
@@ -135,19 +134,6 @@ async def test_what_is_denied_during_a_pass_that_would_queue_it_is_asked_about_o
         await world.shows({"other:1": other.id})
         await world.settled()
     assert sorted(shelf.lines("asked")) == ["app:1", "other:1"]
-
-
-async def opened_for_writing(fifo: Path) -> int:
-    """Open a FIFO that somebody waits to read."""
-    descriptors: list[int] = []
-
-    def is_read() -> bool:
-        with contextlib.suppress(OSError):
-            descriptors.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        return bool(descriptors)
-
-    await eventually(is_read, what=f"somebody reads {fifo.name}")
-    return descriptors[0]
 
 
 async def test_75_is_tried_again_with_backoff_and_then_allowed(

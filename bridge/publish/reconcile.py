@@ -132,6 +132,7 @@ class Reconciler:
     async def _look(self, trigger: Trigger, *, prune: bool) -> bool:
         begun = time.monotonic()
         self.noticed.begin()
+        self._work.begin()
         conditions = self.parts.conditions
         try:
             images = await self.parts.podman.images()

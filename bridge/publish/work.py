@@ -42,6 +42,7 @@ class Work:
         self._settled = settled
         self._queued = asyncio.Event()
         self._busy: set[Source] = set()
+        self._leaving: set[Source] = set()
         self._left: set[Source] = set()
         self._asked: dict[Reference, Try] = {}
 
@@ -55,6 +56,11 @@ class Work:
         self.queue = tuple(target for target in self.queue if target.reference != reference)
         self._asked.pop(reference, None)
         self.failures.forget(reference)
+
+    def begin(self) -> None:
+        """Begin a pass: what has left the store is in no listing from now on."""
+        self._left |= self._leaving
+        self._leaving.clear()
 
     def take_note(self, images: tuple[Image, ...], wanted: Wanted) -> None:
         """Remember what a pass found in the store, and what it wants of it; other gates are asked anew."""
@@ -190,8 +196,8 @@ class Work:
     async def _explain(self, work: Try, error: Exception) -> None:
         """Note a failure, unless nobody wants the target any more, or its image has left the store meanwhile.
 
-        Then the next pass settles it. An image that such a pass still lists is one that podman cannot find, and
-        has failed.
+        Then the next pass settles it. An image that a pass still lists which began after that is one that podman
+        cannot find, and has failed.
         """
         image = work.target.image
         try:
@@ -199,7 +205,7 @@ class Work:
         except PodmanError:
             gone = False
         if gone and image.source not in self._left:
-            self._left.add(image.source)
+            self._leaving.add(image.source)
             log.info("image left the store before it was published image=%s", image.id[:12])
             self._poke("image left the store", Trigger.RESYNC)
             return

@@ -169,6 +169,28 @@ async def test_an_image_removed_during_its_export_leaves_no_trace_and_no_warning
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def test_an_image_removed_during_its_export_and_a_listing_that_still_has_it_is_no_failure(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    held, listing = world.double.gate("save"), world.double.gate("listing")
+    async with world.podman(), world.service() as service:
+        world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(held.path))
+        made = world.double.build("localhost/app:1", "one", "two")
+        await held.reached()
+        world.double.faults.add("listing", "hold", gate=str(listing.path))
+        world.double.ring()
+        await listing.reached()
+        world.double.remove(made.id)
+        held.open()
+        await eventually(lambda: world.double.log("requests").count(f"end /images/{made.id}/exists") == 1)
+        await eventually(lambda: not service.reconciler.queue)
+        listing.open()
+        await eventually(lambda: service.reconciler.images == () and not service.reconciler.queue)
+        await eventually(lambda: world.staged() == [])
+        assert await world.failures() == {}
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_an_image_that_is_listed_but_unknown_is_not_tried_in_a_hot_loop(world: World) -> None:
     async with world.podman(), world.service():
         world.double.faults.add("inspect", "unknown", times=None)

@@ -11,6 +11,7 @@ from bridge.config import ApiConfig, Config, ControlConfig
 from bridge.errors import PodmanError
 from bridge.listening import unix_socket, warn_of_group
 from bridge.podman import doorbell, events
+from bridge.podman.client import Podman
 from bridge.publish.reconcile import Reconciler
 from bridge.registry import server as registry
 from bridge.registry import workers
@@ -77,7 +78,7 @@ def _unix_socket(
 async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
     """Reconcile at every reason to look, and encode what is published, while the block runs."""
     podman, conditions = reconciler.parts.podman, reconciler.parts.conditions
-    published = asyncio.Event()
+    published, connected = asyncio.Event(), asyncio.Event()
 
     async def follow(config: Config) -> None:
         facts.scheme = config.registry.scheme
@@ -87,8 +88,9 @@ async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) ->
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(reconciler.run()),
-            group.create_task(_poke(doorbell.for_ever(podman, conditions), Trigger.DOORBELL, reconciler, facts)),
-            group.create_task(_poke(events.for_ever(podman, conditions), Trigger.EVENT, reconciler, facts)),
+            group.create_task(_poke(doorbell.for_ever(podman, conditions), Trigger.DOORBELL, reconciler, connected)),
+            group.create_task(_poke(events.for_ever(podman, conditions), Trigger.EVENT, reconciler, connected)),
+            group.create_task(_ask_version(podman, facts, connected)),
             group.create_task(keep_encoded(settings, published)),
         ]
         try:
@@ -105,13 +107,23 @@ def _ring(change: Change, published: asyncio.Event) -> None:
         published.set()
 
 
-async def _poke(reasons: AsyncGenerator[str], trigger: Trigger, reconciler: Reconciler, facts: Facts) -> None:
+async def _poke(
+    reasons: AsyncGenerator[str], trigger: Trigger, reconciler: Reconciler, connected: asyncio.Event
+) -> None:
     async with contextlib.aclosing(reasons):
         async for reason in reasons:
             reconciler.poke(reason, Trigger.RESYNC if reason in _RETURNS else trigger)
             if reason == events.CONNECTED:
-                with contextlib.suppress(PodmanError):
-                    facts.podman = await reconciler.parts.podman.version()
+                connected.set()
+
+
+async def _ask_version(podman: Podman, facts: Facts, connected: asyncio.Event) -> None:
+    """Ask podman for its version at every connection, beside the stream: one that is not read counts as open."""
+    while True:
+        await connected.wait()
+        connected.clear()
+        with contextlib.suppress(PodmanError):
+            facts.podman = await podman.version()
 
 
 @contextlib.asynccontextmanager

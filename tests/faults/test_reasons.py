@@ -132,6 +132,20 @@ async def test_a_podman_without_events_costs_one_warning_and_few_looks(
     assert [record.levelname for record in caplog.records if "EventsStreaming" in record.getMessage()] == ["WARNING"]
 
 
+async def test_a_podman_that_is_slow_to_say_its_version_is_not_taken_for_one_with_events(world: World) -> None:
+    never = world.double.gate("never")
+    world.double.faults.add("events", "eof", times=None)
+    world.double.faults.add("version", "hold", times=None, gate=str(never.path))
+    async with world.podman(), world.service():
+        await never.reached()
+        await eventually(lambda: lost_events(world), within=20)  # before the question is given up, after 30 s
+
+
+async def lost_events(world: World) -> bool:
+    """Say whether the service knows that it has no events."""
+    return (await world.condition("EventsStreaming"))["status"] is False
+
+
 def count(world: World, line: str) -> Callable[[], int]:
     """Return a function that counts the lines in the log of requests."""
     return lambda: world.double.log("requests").count(line)

@@ -60,12 +60,13 @@ def journal() -> Iterator[Journal]:
 
 
 def send(path: Path, one: logging.LogRecord) -> None:
-    """Have the log send one record to the journal."""
-    before = logging.root.handlers[:]
+    """Have the log send one record to the journal, and be as it was then: other tests look at it too."""
+    handlers, level = logging.root.handlers[:], logging.root.level
     with contextlib.closing(JournalHandler(path)) as handler:
         start("journal", "info", handler)
         handler.handle(one)
-    logging.root.handlers[:] = before
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.mark.parametrize(

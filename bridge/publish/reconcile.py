@@ -199,10 +199,9 @@ class Reconciler:
         telling.warn(self.wanted, wanted)
         self.noticed.find(plan.publish)
         self.passes["changed" if plan else "unchanged"] += 1
-        changed = images != self.images
         self._work.take_note(images, wanted)
         self.failures.keep(plan.publish)
-        queue = await self._show_known(plan, changed=changed)
+        queue = await self._show_known(plan)
         for reference in plan.orphan:
             await self._writer.orphan_quietly(reference)
         leaving = self._let_through(plan, shown, prune=prune)
@@ -211,13 +210,12 @@ class Reconciler:
         self._failed_writes = 0 if all(written) else self._failed_writes + 1
         self._work.replace(queue)
 
-    async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
+    async def _show_known(self, plan: Plan) -> tuple[Target, ...]:
         """Show what needs no export and no gate, and return the rest that is to be done now."""
         queue = []
         for target in plan.publish:
-            new_members = changed and target.image.is_list and not self.failures.denies(target)
-            if self.failures.waits(target) and not new_members:
-                continue  # a list may fail for a member that has just come
+            if not self._work.is_due(target):
+                continue
             known = await self.parts.exporter.known(target.image)
             if known is None or self._work.guards(target):
                 queue.append(target)

@@ -43,12 +43,18 @@ class Work:
         self._queued = asyncio.Event()
         self._busy: set[Source] = set()
         self._left: set[Source] = set()
+        self._changed = False
         self._asked: dict[Reference, Try] = {}
 
     def replace(self, queue: tuple[Target, ...]) -> None:
-        """Have this done, and nothing else that waits; what was denied meanwhile is not asked about again."""
-        self.queue = tuple(target for target in queue if not self.failures.denies(target))
+        """Have this done, and nothing else that waits; what has failed meanwhile waits for its time."""
+        self.queue = tuple(filter(self.is_due, queue))
         self._queued.set()
+
+    def is_due(self, target: Target) -> bool:
+        """Say whether a target may be tried now. A list may fail for a member that has just come."""
+        new_members = self._changed and target.image.is_list and not self.failures.denies(target)
+        return new_members or not self.failures.waits(target)
 
     def drop(self, reference: Reference) -> None:
         """Have nothing done for a reference; an export that is under way ends, and is not shown."""
@@ -58,6 +64,7 @@ class Work:
 
     def take_note(self, images: tuple[Image, ...], wanted: Wanted) -> None:
         """Remember what a pass found in the store, and what it wants of it; other gates are asked anew."""
+        self._changed = images != self.images
         self.images, self.wanted = images, wanted
         self._left &= {image.source for image in images}
         if self._gates.look():

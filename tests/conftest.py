@@ -1,6 +1,14 @@
-"""What holds for every test: hypothesis takes the time that it needs, and the same examples in every run."""
+"""What holds for every test: hypothesis takes the time that it needs, and the same examples in every run.
+
+And SIGINT ends what a test starts, also where a script runs the tests in the background: its shell has that signal
+ignored, and so would every child.
+"""
+
+import signal
 
 import hypothesis
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile(
     "podbridge",

@@ -132,6 +132,7 @@ class Reconciler:
     async def _look(self, trigger: Trigger, *, prune: bool) -> bool:
         begun = time.monotonic()
         self.noticed.begin()
+        self._work.begin()
         conditions = self.parts.conditions
         try:
             images = await self.parts.podman.images()
@@ -199,22 +200,28 @@ class Reconciler:
         telling.warn(self.wanted, wanted)
         self.noticed.find(plan.publish)
         self.passes["changed" if plan else "unchanged"] += 1
+        changed = images != self.images
         self._work.take_note(images, wanted)
         self.failures.keep(plan.publish)
-        queue = await self._show_known(plan)
+        queue = await self._show_known(plan, changed=changed)
         for reference in plan.orphan:
             await self._writer.orphan_quietly(reference)
         leaving = self._let_through(plan, shown, prune=prune)
         written = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
         written.append(await self._writer.derive_quietly())
         self._failed_writes = 0 if all(written) else self._failed_writes + 1
-        self._work.replace(queue)
+        self._work.replace(tuple(target for target in queue if self._is_due(target, changed=changed)))
 
-    async def _show_known(self, plan: Plan) -> tuple[Target, ...]:
+    def _is_due(self, target: Target, *, changed: bool) -> bool:
+        """Say whether a target is to be tried now; a list may have failed for a member that has just come."""
+        new_members = changed and target.image.is_list and not self.failures.denies(target)
+        return new_members or not self.failures.waits(target)
+
+    async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
         """Show what needs no export and no gate, and return the rest that is to be done now."""
         queue = []
         for target in plan.publish:
-            if not self._work.is_due(target):
+            if not self._is_due(target, changed=changed):
                 continue
             known = await self.parts.exporter.known(target.image)
             if known is None or self._work.guards(target):

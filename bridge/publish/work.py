@@ -42,19 +42,14 @@ class Work:
         self._settled = settled
         self._queued = asyncio.Event()
         self._busy: set[Source] = set()
+        self._leaving: set[Source] = set()
         self._left: set[Source] = set()
-        self._changed = False
         self._asked: dict[Reference, Try] = {}
 
     def replace(self, queue: tuple[Target, ...]) -> None:
-        """Have this done, and nothing else that waits; what has failed meanwhile waits for its time."""
-        self.queue = tuple(filter(self.is_due, queue))
+        """Have this done, and nothing else that waits."""
+        self.queue = queue
         self._queued.set()
-
-    def is_due(self, target: Target) -> bool:
-        """Say whether a target may be tried now. A list may fail for a member that has just come."""
-        new_members = self._changed and target.image.is_list and not self.failures.denies(target)
-        return new_members or not self.failures.waits(target)
 
     def drop(self, reference: Reference) -> None:
         """Have nothing done for a reference; an export that is under way ends, and is not shown."""
@@ -62,9 +57,13 @@ class Work:
         self._asked.pop(reference, None)
         self.failures.forget(reference)
 
+    def begin(self) -> None:
+        """Begin a pass: what has left the store is in no listing from now on."""
+        self._left |= self._leaving
+        self._leaving.clear()
+
     def take_note(self, images: tuple[Image, ...], wanted: Wanted) -> None:
         """Remember what a pass found in the store, and what it wants of it; other gates are asked anew."""
-        self._changed = images != self.images
         self.images, self.wanted = images, wanted
         self._left &= {image.source for image in images}
         if self._gates.look():
@@ -197,8 +196,8 @@ class Work:
     async def _explain(self, work: Try, error: Exception) -> None:
         """Note a failure, unless nobody wants the target any more, or its image has left the store meanwhile.
 
-        Then the next pass settles it. An image that such a pass still lists is one that podman cannot find, and
-        has failed.
+        Then the next pass settles it. An image that a pass still lists which began after that is one that podman
+        cannot find, and has failed.
         """
         image = work.target.image
         try:
@@ -206,7 +205,7 @@ class Work:
         except PodmanError:
             gone = False
         if gone and image.source not in self._left:
-            self._left.add(image.source)
+            self._leaving.add(image.source)
             log.info("image left the store before it was published image=%s", image.id[:12])
             self._poke("image left the store", Trigger.RESYNC)
             return

@@ -193,8 +193,10 @@ async def test_what_is_wrong_before_progress_began_is_answered_as_any_error(worl
 
 
 async def test_resync_without_doing_it_tells_what_would_be_published(world: World) -> None:
+    held = world.double.gate("save")
     async with world.podman(), world.service():
-        world.double.faults.add("save", "fail", times=None, words="layer not known")
+        world.double.faults.add("save", "fail", words="layer not known")
+        world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(held.path))  # by itself, or by the resync
         made = world.double.build("localhost/app:1")
         await is_in_state(world, "app:1", "Failed")
         plan = (await ask(world, "POST", "resync?dryRun=true")).json
@@ -203,8 +205,8 @@ async def test_resync_without_doing_it_tells_what_would_be_published(world: Worl
         ]
         assert (plan["withdraw"], plan["heldBack"]) == ([], [])
         await is_in_state(world, "app:1", "Failed")
-        world.double.faults.heal("save")
         assert (await ask(world, "POST", "resync")).json["counts"]["pending"] == 1
+        held.open()
         await is_in_state(world, "app:1", "Published")
 
 

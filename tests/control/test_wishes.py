@@ -106,10 +106,11 @@ async def test_what_is_withdrawn_while_it_is_exported_by_hand_is_not_shown_until
         if second is not None:
             await eventually(lambda: service.requests.waiting)
         held.open()
-        with pytest.raises(ControlError, match="app:1 is not published"):
-            await first
+        (told,) = await asyncio.gather(first, return_exceptions=True)
         if second is not None:
             await second
+        is_shown_by_then = hold_back and told is None  # the second may be through while the first tidies up
+        assert is_shown_by_then or (isinstance(told, ControlError) and "app:1 is not published" in str(told))
         await idle(world, service)
         assert world.shown() == ({"app:1": made.id} if hold_back else {})
 

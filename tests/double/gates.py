@@ -1,7 +1,9 @@
 """Waiting for what happens in another task or process: gates and polling, each with a deadline."""
 
 import asyncio
+import contextlib
 import inspect
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,6 +27,19 @@ async def eventually(
             msg = f"not within {within:g} s: {what or look}"
             raise AssertionError(msg)
         await asyncio.sleep(_POLL)
+
+
+async def opened_for_writing(fifo: Path) -> int:
+    """Open a FIFO that somebody waits to read."""
+    descriptors: list[int] = []
+
+    def is_read() -> bool:
+        with contextlib.suppress(OSError):
+            descriptors.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(descriptors)
+
+    await eventually(is_read, what=f"somebody reads {fifo.name}")
+    return descriptors[0]
 
 
 @dataclass(frozen=True, slots=True)

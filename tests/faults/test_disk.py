@@ -220,8 +220,8 @@ async def test_what_plain_web_servers_read_is_made_again_when_the_disk_has_room(
         limit_files(small, free=1000)
         tags = small.tree / "repositories/app/_tags.json"
         await eventually(lambda: json.loads(tags.read_bytes())["tags"] == ["1", "2"])
+        await eventually(small.has_no_failure)
         await small.settled()
-        assert await small.failures() == {}
 
 
 async def test_a_tree_counts_as_writable_again_when_nothing_waits_to_be_written(small: World) -> None:
@@ -233,6 +233,7 @@ async def test_a_tree_counts_as_writable_again_when_nothing_waits_to_be_written(
         small.double.tag(made.id, "localhost/app:2")
         await small.failed("app:2")
         small.double.untag("localhost/app:2")
+        await eventually(small.has_no_failure, what="a pass sees that the name is gone")
         filler.unlink()
 
         async def writable() -> bool:

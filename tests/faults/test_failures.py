@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 import time
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from bridge.changes import Change
 from bridge.publish.failures import FIRST_RETRY
-from tests.double.gates import eventually
+from tests.double.gates import eventually, opened_for_writing
 from tests.double.images import make, text_layer
 from tests.faults.world import World
 
@@ -34,6 +35,7 @@ async def test_a_broken_export_is_told_is_not_visible_and_is_tried_again_after_a
     async with world.podman(), world.service():
         good = world.double.build("localhost/good:1", "base", "good")
         await world.shows({"good:1": good.id})
+        await eventually(lambda: world.staged() == [])
         world.double.faults.add("save", **details)
         world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(again.path))
         begun = time.monotonic()
@@ -108,7 +110,7 @@ async def test_a_name_that_goes_back_to_a_published_image_is_no_failure_any_more
         world.double.build("localhost/app:1", "broken")
         await world.failed("app:1")
         world.double.tag(old.id, "localhost/app:1")
-        await eventually(lambda: has_no_failure(world))
+        await eventually(world.has_no_failure)
         await world.settled()
         assert world.shown() == {"app:1": old.id}
         assert await listings_within(world, 1.5) <= 6
@@ -126,6 +128,30 @@ async def test_a_retry_that_takes_long_does_not_list_the_store_over_and_over(wor
         await world.shows({"app:1": made.id})
 
 
+async def test_what_fails_during_a_pass_that_would_queue_it_is_tried_again_after_a_second_too(world: World) -> None:
+    held, again = world.double.gate("save"), world.double.gate("again")
+    async with world.podman(), world.service():
+        for gate in (held, again):
+            world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(gate.path))
+        made = world.double.build("localhost/app:1")
+        await held.reached()
+        manifest = world.tree / "blobs" / made.digest.replace(":", "/")
+        os.mkfifo(manifest)  # the next pass looks there whether the tree has the image, and waits
+        world.double.ring()
+        writing = await opened_for_writing(manifest)
+        manifest.unlink()
+        world.double.blob(made.id).rename(world.directory / "config")
+        begun = time.monotonic()
+        held.open()
+        await world.failed("app:1")
+        (world.directory / "config").rename(world.double.blob(made.id))
+        os.close(writing)
+        await again.reached()
+        assert time.monotonic() - begun > FIRST_RETRY
+        again.open()
+        await world.shows({"app:1": made.id})
+
+
 async def test_an_image_removed_during_its_export_leaves_no_trace_and_no_warning(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,6 +165,28 @@ async def test_an_image_removed_during_its_export_leaves_no_trace_and_no_warning
         await eventually(lambda: world.staged() == [])
         await world.settled()
         assert world.shown() == {}
+        assert await world.failures() == {}
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_an_image_removed_during_its_export_and_a_listing_that_still_has_it_is_no_failure(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    held, listing = world.double.gate("save"), world.double.gate("listing")
+    async with world.podman(), world.service() as service:
+        world.double.faults.add("save", "hold", after=0, deaf=False, gate=str(held.path))
+        made = world.double.build("localhost/app:1", "one", "two")
+        await held.reached()
+        world.double.faults.add("listing", "hold", gate=str(listing.path))
+        world.double.ring()
+        await listing.reached()
+        world.double.remove(made.id)
+        held.open()
+        await eventually(lambda: world.double.log("requests").count(f"end /images/{made.id}/exists") == 1)
+        await eventually(lambda: not service.reconciler.queue)
+        listing.open()
+        await eventually(lambda: service.reconciler.images == () and not service.reconciler.queue)
+        await eventually(lambda: world.staged() == [])
         assert await world.failures() == {}
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
@@ -222,10 +270,6 @@ async def listings_within(world: World, seconds: float) -> int:
     before = world.listings()
     await asyncio.sleep(seconds)
     return world.listings() - before
-
-
-async def has_no_failure(world: World) -> bool:
-    return not await world.failures()
 
 
 def inspections(world: World) -> int:

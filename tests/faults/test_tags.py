@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import aiohttp
@@ -149,5 +150,5 @@ async def test_what_a_kill_left_of_a_repository_without_an_index_is_gone_after_t
 
 
 def files(directory: Path) -> list[Path]:
-    """Return every file below a directory."""
-    return [path for path in directory.rglob("*") if path.is_file()]
+    """Return every file below a directory; what is removed meanwhile is left out."""
+    return [Path(parent) / name for parent, _, names in os.walk(directory) for name in names]

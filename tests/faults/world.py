@@ -148,6 +148,10 @@ class World:
         """Return the words for every reference that failed."""
         return {one["reference"]: one["message"] for one in (await self.status())["failures"]}
 
+    async def has_no_failure(self) -> bool:
+        """Say whether nothing has failed, or what had is done or not wanted any more."""
+        return not await self.failures()
+
     async def pending(self, count: int) -> bool:
         """Say whether so many publications wait."""
         return bool((await self.status())["counts"]["pending"] == count)

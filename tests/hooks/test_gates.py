@@ -1,18 +1,14 @@
 """What gates decide: allow, deny, ask again later; remembered, told, and never in the way of a pass."""
 
-import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge.hooks.calling import GATE_LIMIT
-from bridge.publish.failures import FIRST_RETRY
-from tests.double.gates import Gate, eventually
-from tests.double.images import Made
+from tests.double.gates import eventually, opened_for_writing
 from tests.faults.world import World
 from tests.hooks.shelf import Shelf
 
@@ -125,61 +121,19 @@ async def test_what_is_denied_during_a_pass_that_would_queue_it_is_asked_about_o
     asked = f"echo $PODBRIDGE_REFERENCE >>{shelf.directory}/asked"
     held = shelf.hold("pre-publish", "10-hold", then=f"{asked}; [ $PODBRIDGE_REFERENCE != app:1 ]")
     async with world.podman(), world.service():
-        async with a_pass_that_would_queue_it(world, held) as other:
-            await is_in(world, "Denied")
+        image = world.double.build("localhost/app:1")
+        await held.reached()
+        manifest = world.tree / "blobs" / image.digest.replace(":", "/")
+        os.mkfifo(manifest)  # the next pass looks there whether the tree has the image, and waits
+        other = world.double.build("localhost/other:1")
+        writing = await opened_for_writing(manifest)
+        manifest.unlink()
+        held.open()
+        await is_in(world, "Denied")
+        os.close(writing)
         await world.shows({"other:1": other.id})
         await world.settled()
     assert sorted(shelf.lines("asked")) == ["app:1", "other:1"]
-
-
-async def test_what_fails_during_a_pass_that_would_queue_it_waits_for_its_time(world: World, shelf: Shelf) -> None:
-    asked = f"echo $PODBRIDGE_REFERENCE $(date +%s%N) >>{shelf.directory}/asked"
-    held = shelf.hold("pre-publish", "10-hold", then=f"{asked}; [ $PODBRIDGE_REFERENCE != app:1 ] || exit 75")
-    async with world.podman(), world.service():
-        async with a_pass_that_would_queue_it(world, held):
-            await is_in(world, "Failed")
-        await eventually(lambda: len(times(shelf, "app:1")) == 2)
-    first, second = times(shelf, "app:1")
-    assert second - first >= FIRST_RETRY
-
-
-def times(shelf: Shelf, reference: str) -> list[float]:
-    """Return when a gate was asked about a reference, in seconds."""
-    asked = [line.split() for line in shelf.lines("asked")]
-    return [int(when) / 1e9 for name, when in asked if name == reference]
-
-
-@contextlib.asynccontextmanager
-async def a_pass_that_would_queue_it(world: World, held: Gate) -> AsyncIterator[Made]:
-    """Build `app:1`, hold its gate until a pass is about to queue it anew, and that pass while the block runs.
-
-    Gives the image `other:1`, which is built beside it.
-    """
-    image = world.double.build("localhost/app:1")
-    await held.reached()
-    manifest = world.tree / "blobs" / image.digest.replace(":", "/")
-    os.mkfifo(manifest)  # the next pass looks there whether the tree has the image, and waits
-    other = world.double.build("localhost/other:1")
-    writing = await opened_for_writing(manifest)
-    manifest.unlink()
-    held.open()
-    try:
-        yield other
-    finally:
-        os.close(writing)
-
-
-async def opened_for_writing(fifo: Path) -> int:
-    """Open a FIFO that somebody waits to read."""
-    descriptors: list[int] = []
-
-    def is_read() -> bool:
-        with contextlib.suppress(OSError):
-            descriptors.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        return bool(descriptors)
-
-    await eventually(is_read, what=f"somebody reads {fifo.name}")
-    return descriptors[0]
 
 
 async def test_75_is_tried_again_with_backoff_and_then_allowed(

@@ -93,6 +93,7 @@ def test_podman_load_of_both_kinds_of_archives(service: Service, store: Store, c
     for kind in ("docker-archive", "oci-archive"):
         name, archive = f"localhost/{kind}:1", directory / kind
         image = store.build(name)
+        shows_podmans_digest(service, name, kind)
         store.podman("save", "--quiet", "--format", kind, "--output", archive, name)
         store.podman("rmi", name)
         eventually(lambda kind=kind: client.digest(kind, "1") is None)  # type: ignore[misc]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bridge.oci import Digest
-from tests.end_to_end.programs import eventually
+from tests.end_to_end.programs import IDLE, eventually
 from tests.systemd.box import SERVICE, Box
 from tests.systemd.conftest import SOCKETS, SYSTEM
 
@@ -42,6 +42,7 @@ def test_images_in_docker_format_come_out_of_its_sandbox(confined: Box) -> None:
     eventually(lambda: confined.shows("docker", digest))
 
 
+@pytest.mark.timeout(1000)
 def test_its_layers_are_compressed_for_the_wire(confined: Box) -> None:
     confined.write("/etc/podbridge/podbridge.yaml", "encodings: {loopback: true}\n")
     confined.run("systemctl", "restart", SERVICE)
@@ -49,7 +50,7 @@ def test_its_layers_are_compressed_for_the_wire(confined: Box) -> None:
     eventually(lambda: confined.shows("app", digest))
     (layer,) = json.loads(confined.get("/v2/app/manifests/1").body)["layers"]
     encoded = f"/var/lib/podbridge/encoded/gzip/{Digest.parse(layer['digest']).hex}"
-    eventually(lambda: confined.ask("test", "-s", encoded).returncode == 0, 60)  # made at idle priority
+    eventually(lambda: confined.ask("test", "-s", encoded).returncode == 0, IDLE)
     assert confined.run("stat", "--format=%U", encoded) == "podbridge"
     answer = confined.get(f"/v2/app/blobs/{layer['digest']}", {"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"

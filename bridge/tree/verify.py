@@ -1,11 +1,12 @@
 """Checking a tree offline: every byte is hashed again, every reference followed; and repairing it."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import InvalidError, TreeError
-from bridge.oci import Digest, Repository
+from bridge.oci import Descriptor, Digest, Repository
 from bridge.tree import disk, encodings
 from bridge.tree.contents import check_version, closure, read_index, repositories
 from bridge.tree.paths import TreePaths
@@ -55,7 +56,7 @@ def repair(root: Path, faults: Sequence[Fault]) -> None:
 
 def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[Fault]:
     files = sorted(paths.blobs / name for name in disk.names(paths.blobs))
-    total = sum(path.stat().st_size for path in files if path.exists())
+    total = sum(map(_size, files))
     done = 0
     for path in files:
         try:
@@ -69,6 +70,12 @@ def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[F
             yield Fault(f"blob {path.name}: its bytes have digest {digest}", _named(path))
         done += size
         progress(done, total)
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # swept while this ran
+        return path.stat().st_size
+    return 0
 
 
 def _named(path: Path) -> Digest | None:
@@ -103,16 +110,28 @@ def _repository(paths: TreePaths, repository: Repository) -> Iterator[Fault]:
         yield Fault(str(error))
         return
     for descriptor in index.descriptors:
-        try:
-            for digest in closure(paths, descriptor):
-                yield from _link(paths, repository, digest)
-        except (TreeError, InvalidError) as error:
-            yield Fault(f"repository {repository}: manifest {descriptor.digest}: {error}")
+        faults = list(_manifest(paths, repository, descriptor))
+        if faults and _names(paths, repository, descriptor):
+            yield from faults
 
 
-def _link(paths: TreePaths, repository: Repository, digest: Digest) -> Iterator[Fault]:
-    link = paths.repository(repository).blob(digest)
-    if not link.exists():
-        yield Fault(f"repository {repository}: lacks blob {digest}")
-    elif not link.samefile(paths.blob(digest)):
-        yield Fault(f"repository {repository}: blob {digest} is not the tree's", file=link)
+def _manifest(paths: TreePaths, repository: Repository, descriptor: Descriptor) -> Iterator[Fault]:
+    try:
+        for digest in closure(paths, descriptor):
+            link = paths.repository(repository).blob(digest)
+            if not link.exists():
+                yield Fault(f"repository {repository}: lacks blob {digest}")
+            elif not link.samefile(paths.blob(digest)):
+                yield Fault(f"repository {repository}: blob {digest} is not the tree's", file=link)
+    except (TreeError, InvalidError, FileNotFoundError) as error:
+        yield Fault(f"repository {repository}: manifest {descriptor.digest}: {error}")
+
+
+def _names(paths: TreePaths, repository: Repository, descriptor: Descriptor) -> bool:
+    """Say whether a repository still names a manifest: its index is replaced before a sweep takes anything of it."""
+    try:
+        return descriptor in read_index(paths, repository).descriptors
+    except FileNotFoundError:
+        return False  # withdrawn while this ran
+    except TreeError:
+        return True

@@ -52,6 +52,18 @@ def test_a_link_to_other_bytes_is_found(root: Path) -> None:
     assert any("not the tree's" in fault for fault in map(str, verify(root)))
 
 
+def test_what_a_sweep_takes_meanwhile_is_no_fault(root: Path) -> None:
+    with Tree(root) as tree:
+        tree.publish(making.publication("app:1", making.image(tree, b"newer" * 1000)))
+        link = root / "repositories/app/_oci/blobs/sha256" / Digest.of(b"newer" * 1000).hex
+        link.unlink()
+        faults = verify(root)
+        assert "lacks blob" in next(faults).words
+        tree.sweep(0)
+        assert not blob(root).exists()
+        assert list(faults) == []
+
+
 def test_a_damaged_index_is_found(root: Path) -> None:
     (root / "repositories/app/_oci/index.json").write_text('{"manifests": [3]}')
     assert any("index.json is damaged" in fault for fault in map(str, verify(root)))

@@ -94,8 +94,11 @@ def main() -> None:
             raise
         click.echo(f"podbridge: {error}", err=True)
         sys.exit(EXIT_CONFIG if isinstance(error, ConfigError) else 1)
-    except OSError as error:  # without a name it is standard output: what else is opened has one
-        click.echo(f"podbridge: {error.filename or 'cannot write'}: {error.strerror}", err=True)
+    except OSError as error:
+        if error.strerror is None:
+            raise  # it is not the kernel's
+        named = error.filename or "cannot write"  # standard output has no name
+        click.echo(f"podbridge: {named}: {error.strerror}", err=True)
         sys.exit(1)
 
 

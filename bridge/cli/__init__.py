@@ -1,5 +1,6 @@
 """The command line. Every verb imports what it needs when it runs, so that `--help` is quick."""
 
+import contextlib
 import io
 import sys
 
@@ -99,6 +100,8 @@ def main() -> None:
             raise  # it is not the kernel's
         named = error.filename or "cannot write"  # standard output has no name
         click.echo(f"podbridge: {named}: {error.strerror}", err=True)
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # or what it still holds were tried again at the exit, which has a code of its own
         sys.exit(1)
 
 

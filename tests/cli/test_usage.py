@@ -1,6 +1,7 @@
 """Help, exit codes and refusals: what somebody reads who tries things."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -112,10 +113,12 @@ def test_a_wrong_flag_exits_78(words: list[str], problem: str) -> None:
     assert done.stderr.startswith(f"podbridge: {problem}")
 
 
-def test_what_cannot_be_printed_is_one_line_and_exits_1() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_cannot_be_printed_is_one_line_and_exits_1(unbuffered: str) -> None:
     command = [sys.executable, "-m", "bridge", "config", "show"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
     assert (done.returncode, done.stderr) == (1, "podbridge: cannot write: No space left on device\n")
 
 

@@ -10,7 +10,6 @@ from aiohttp.http_exceptions import LineTooLong
 
 log = logging.getLogger(__name__)
 
-
 IDLE = 120.0
 """Seconds that a connection may wait for its next request to be complete; then it is closed."""
 

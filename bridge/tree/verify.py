@@ -1,6 +1,5 @@
 """Checking a tree offline: every byte is hashed again, every reference followed; and repairing it."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from bridge.errors import InvalidError, TreeError
 from bridge.oci import Descriptor, Digest, Repository
 from bridge.tree import disk, encodings
 from bridge.tree.contents import check_version, closure, read_index, repositories
+from bridge.tree.measure import measure
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
 
@@ -56,8 +56,7 @@ def repair(root: Path, faults: Sequence[Fault]) -> None:
 
 def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[Fault]:
     files = sorted(paths.blobs / name for name in disk.names(paths.blobs))
-    total = sum(map(_size, files))
-    done = 0
+    total, done = measure(paths).blobs.size, 0
     for path in files:
         try:
             digest, size = disk.hash_file(path)
@@ -70,12 +69,6 @@ def _blobs(paths: TreePaths, progress: Callable[[int, int], None]) -> Iterator[F
             yield Fault(f"blob {path.name}: its bytes have digest {digest}", _named(path))
         done += size
         progress(done, total)
-
-
-def _size(path: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):  # swept while this ran
-        return path.stat().st_size
-    return 0
 
 
 def _named(path: Path) -> Digest | None:

@@ -51,4 +51,4 @@ def test_an_idle_registry_ends_and_loses_no_request(box: Box) -> None:
         assert box.get("/v2/").status == 200
         if box.journal(_REGISTRY).count("Started podbridge-registry.service") >= 3:
             break
-        time.sleep(pause)
+        time.sleep(pause)  # what is tried: a request that comes just when it ends

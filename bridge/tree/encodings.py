@@ -214,7 +214,10 @@ def is_whole(encoding: Path) -> bool:
 def drop(paths: TreePaths, name: str, *, dry_run: bool = False) -> int:
     """Remove what was made of the blob `name`, before the blob itself goes. Returns the bytes that frees."""
     encoding = paths.encodings / name
-    size = encoding.stat().st_size if encoding.exists() else 0
+    try:
+        size = encoding.stat().st_size
+    except FileNotFoundError:
+        size = 0  # none was made, or another pass was quicker
     if not dry_run:
         encoding.unlink(missing_ok=True)
         (paths.unencodable / name).unlink(missing_ok=True)

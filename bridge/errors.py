@@ -7,6 +7,7 @@ BridgeError                 caught by the command line: one line, exit code 1
 │   ├── UnreachableError    nobody answers on podman's socket: try again with backoff
 │   └── ImageUnknownError   the image is not, or no longer, in the store
 ├── ExportError             what podman wrote is not whole, or not what it should be
+│   └── UnsupportedError    an image that cannot be served as it is: not tried again until it changes
 ├── HookError               a gate asks for a later try, or a hook cannot be used
 │   └── DeniedError         a gate denies a publication
 ├── TreeError               the tree cannot be read or written
@@ -45,6 +46,10 @@ class ImageUnknownError(PodmanError):
 
 class ExportError(BridgeError):
     """An export is not whole, or not the image that was asked for. Nothing of it was published."""
+
+
+class UnsupportedError(ExportError):
+    """An image that cannot be served whatever is tried: the failure is final until the image changes."""
 
 
 class HookError(BridgeError):

@@ -88,7 +88,7 @@ class Service:
         values = {
             "podman": {"command": self.store.command},
             "tree": str(self.tree),
-            "registry": {"listen": self.address},
+            "registry": {"listen": self.address, "workers": 1},
             "control": {"socket": str(self.socket)},
             **settings,
         }

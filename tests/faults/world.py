@@ -59,7 +59,7 @@ class World:
         values = {
             "podman": {"socket": f"unix://{self.double.socket}", "command": self.double.command},
             "tree": str(self.tree),
-            "registry": {"listen": "127.0.0.1:0"},
+            "registry": {"listen": "127.0.0.1:0", "workers": 1},  # one a core costs more than the rest of a test
             "control": {"socket": str(self.control)},
         }
         path.write_text(json.dumps(values | self.settings))  # JSON is YAML

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 KIB = 1024
 MIB = 1024 * KIB
 
+_READ = 64 * KIB
+"""Bytes of the largest read. So many a connection may hold behind a request, before it is read no further."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -44,6 +47,8 @@ class Held:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.bytes = 0
+        self.buffer = memoryview(bytearray(_READ))
+        """Into which every connection reads: whoever was given bytes takes them out at once."""
 
     def change(self, difference: int) -> None:
         """Count a change of what one connection holds."""

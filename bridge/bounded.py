@@ -22,6 +22,9 @@ from bridge.limits import Held, Limits
 from bridge.refusing import Refusing
 
 _END = b"\r\n\r\n"
+_TURN = 32
+"""Pieces that the parser gets until other connections have their turn: a body may come in chunks of one byte."""
+
 _LINGER = 2.0
 """Seconds in which a client that is refused may go on sending, unread: a close before that would take the answer."""
 
@@ -44,8 +47,10 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
         """The body of the last request, as long as there is more of it to come."""
         self._under_way = False
         """Whether a request was parsed and is not answered yet; no other is parsed meanwhile."""
+        self._again = False
+        """Whether `_proceed` goes on in a moment."""
         self._held_back = False
-        """Whether the client is read no further until the request under way is answered."""
+        """Whether the client is read no further until what is there already was parsed."""
         self._deaf = False
         """Whether all that still comes is dropped, since the connection ends."""
         self._timer: asyncio.TimerHandle | None = None
@@ -70,7 +75,8 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
             super().data_received(data)
             self._learn(data)
         self._unread += data
-        self._proceed()
+        if not self._again:
+            self._proceed()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go of everything."""
@@ -88,10 +94,16 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
 
     def _proceed(self) -> None:
         """Give the parser what it may have now, and see what is left."""
-        while not self._deaf and (piece := self._piece()):
+        self._again = False
+        for _ in range(_TURN):
+            if self._deaf or not (piece := self._piece()):
+                break
             del self._unread[: len(piece)]
             super().data_received(piece)
             self._learn(piece)
+        else:
+            self._again = True
+            self._loop.call_soon(self._proceed)
         self._count()
         self._watch()
 
@@ -148,7 +160,7 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
         """Hold the client back, or let it go on, and watch over a head that has begun."""
         if self.transport is None or self._deaf:
             return
-        if self._under_way and self._unread and self._body is None:
+        if self._unread and (self._again or (self._under_way and self._body is None)):
             self._held_back = True
             self.transport.pause_reading()
         elif self._held_back:

@@ -97,8 +97,13 @@ class Acceptor:
             return True
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._server.heap.has(self._server.meter.connections + self.opening)
+        task.add_done_callback(self._opened)
         return True
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        self._server.heap.has(self._server.meter.connections + self.opening)
 
     def _turn_away(self, connection: socket.socket) -> None:
         """Close a connection that is one too many, and say so where that takes no handshake."""
@@ -119,6 +124,9 @@ class Acceptor:
     async def _encrypt(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
         """Make a handshake as soon as the client begins with it: until then the connection costs next to nothing."""
         await self._begun(connection)
+        if not connection.recv(1, socket.MSG_PEEK):
+            connection.close()
+            return
         done = self._loop.create_future()
         protocol = Encrypted(self._loop, self._server(), tls, done, server_side=True)
         transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection)

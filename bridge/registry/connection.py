@@ -16,6 +16,7 @@ from bridge.refusing import unavailable
 from bridge.registry.access import Handler
 from bridge.registry.accounting import log_request, sent
 from bridge.registry.errors import Problem, RegistryError, error_response
+from bridge.registry.heap import Heap
 from bridge.registry.traffic import Meter, Traffic
 
 STALLED = 60.0
@@ -71,6 +72,7 @@ class Connection(Bounded):
         if self._counted:
             self._counted = False
             self._listener.meter.connected(-1)
+            self._listener.heap.has(self._listener.meter.connections)
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's own returns what means False
@@ -106,7 +108,8 @@ class Connection(Bounded):
     def refusal(self, status: HTTPStatus, message: str | None) -> web.Response:
         """Return an error of the specification."""
         headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-        return error_response(RegistryError(_PROBLEMS.get(status, Problem.REQUEST_INVALID), message, headers))
+        problem = _PROBLEMS.get(status, Problem.FAILED if status >= 500 else Problem.REQUEST_INVALID)
+        return error_response(RegistryError(problem, message, headers))
 
 
 class Request(web.BaseRequest):
@@ -147,6 +150,7 @@ class Listener(web.Server):
         self.held = Held(limits.held)
         self.access_log = access_log
         self.meter = Meter()
+        self.heap = Heap()
         self.ending = False
 
     def __call__(self) -> web.RequestHandler:
@@ -185,7 +189,6 @@ REFUSAL = unavailable(Problem.TOO_MANY_CONNECTIONS.body())
 """What a client reads whose connection is one too many."""
 
 _PROBLEMS = {
-    HTTPStatus.INTERNAL_SERVER_ERROR: Problem.FAILED,
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: Problem.REQUEST_TOO_LARGE,
     HTTPStatus.REQUEST_TIMEOUT: Problem.REQUEST_TOO_SLOW,
     HTTPStatus.SERVICE_UNAVAILABLE: Problem.TOO_MUCH_HELD,

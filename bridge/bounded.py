@@ -87,10 +87,14 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
         """Go on to the next request: aiohttp calls it when one has been answered."""
         super().log_access(request, response, time)
         self._under_way = False
-        if response.keep_alive and self.transport is not None and not self.transport.is_closing():
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            self._drop()
+        elif response.keep_alive:
             self._proceed()
         else:
             self._drop()
+            _end(transport)
 
     def _proceed(self) -> None:
         """Give the parser what it may have now, and see what is left."""
@@ -197,8 +201,7 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
             transport.abort()
             return
         transport.write(_written(self.refusal(status, message)))
-        if transport.can_write_eof():
-            transport.write_eof()
+        _end(transport)
         self._timer = self._loop.call_later(_LINGER, transport.close)
 
 
@@ -221,6 +224,12 @@ class _Body:
 def _behind(content: bytearray, end: bytes) -> int:
     """Return how many bytes there are up to and with `end`; 0 where it is not among them."""
     return content.find(end) + len(end) if end in content else 0
+
+
+def _end(transport: asyncio.Transport) -> None:
+    """Tell a client that nothing more comes, as soon as it has read what was written; TLS has no such word."""
+    if transport.can_write_eof():
+        transport.write_eof()
 
 
 _LATE = "the head was not complete in time"

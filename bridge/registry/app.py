@@ -59,10 +59,7 @@ class Registry:
         try:
             return await self._answer(request)
         except RegistryError as error:
-            response = error_response(error)
-            if request.body_exists:
-                response.force_close()  # the body is not wanted, nor what stands for a request behind it
-            return response
+            return error_response(error)
         except ConnectionError:
             raise
         except (TreeError, OSError) as error:

@@ -115,7 +115,7 @@ class Connection(Bounded):
 class Request(web.BaseRequest):
     """One request, and when it began, by the monotonic clock in seconds."""
 
-    ATTRS = web.BaseRequest.ATTRS | {"began", "connection", "has_rest"}
+    ATTRS = web.BaseRequest.ATTRS | {"began", "connection"}
 
     def __init__(
         self,
@@ -130,15 +130,14 @@ class Request(web.BaseRequest):
         self.connection = protocol
         protocol.answering = True
         self.began = time.monotonic()
-        self.has_rest = not payload.is_eof()
 
     @property
     def keep_alive(self) -> bool:
         """Return True if the connection stays open for more.
 
-        None does while the process ends, nor behind a body that has not come: it is not waited for.
+        None does while the process ends, nor behind a body: it is not wanted, nor what stands for a request behind it.
         """
-        return not (self._message.should_close or self.connection.is_ending or self.has_rest)
+        return not (self._message.should_close or self.connection.is_ending or self.body_exists)
 
 
 class Listener(web.Server):

@@ -3,11 +3,12 @@
     python -m tests.registry.attacks        measure each in full, one worker for each
 
 The costs are those of a worker, from /proc: how many bytes it holds before, at most, and some seconds after; how long
-another client, which asks for a manifest again and again, waited for one answer.
+another client, which asks for a manifest again and again, waited for one answer; processor time.
 """
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 import ssl
@@ -28,6 +29,7 @@ from tests.registry.trees import Shelf
 MIB = 1024 * 1024
 LARGE = bytes(64 * MIB)
 MANIFEST = "/v2/app/manifests/1"
+BLOB = f"/v2/app/blobs/{Digest.of(LARGE)}"
 _PATIENCE = 30.0
 
 Attack = Callable[[str, int], None]
@@ -35,12 +37,16 @@ Attack = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an attack cost: bytes of the worker before, at most and after; seconds that another client waited."""
+    """What an attack cost: bytes of the worker before, at most and after; seconds that another client waited.
+
+    `computed` is the worker's processor time in seconds, that for the other client included.
+    """
 
     before: int
     most: int
     after: int
     waited: float
+    computed: float
 
     @property
     def grown(self) -> int:
@@ -71,7 +77,8 @@ def _read(connection: socket.socket) -> None:
         connection.recv(65536)
 
 
-def _head(*fields: str, target: str = MANIFEST, method: str = "GET") -> bytes:
+def request(*fields: str, target: str = MANIFEST, method: str = "GET") -> bytes:
+    """Return a head."""
     return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: x", *fields, "", ""]).encode()
 
 
@@ -92,7 +99,7 @@ def accepts(address: str, number: int) -> None:
     for one in range(number):
         with _connect(address) as connection:
             media = ",".join(f"application/{one}.{part}" for part in range(1300))
-            _push(connection, _head(*(f"Accept: {media}" for _ in range(96))))
+            _push(connection, request(*(f"Accept: {media}" for _ in range(96))))
             _read(connection)
 
 
@@ -100,21 +107,20 @@ def long_heads(address: str, number: int) -> None:
     """Send heads of 2.8 MB whose lists have as many elements as they can."""
     for _ in range(number):
         with _connect(address) as connection:
-            _push(connection, _head(*("Accept: " + "a," * 14_000 for _ in range(96))))
+            _push(connection, request(*("Accept: " + "a," * 14_000 for _ in range(96))))
             _read(connection)
 
 
 def lists(address: str, number: int) -> None:
     """Send heads that are just short enough, full of short elements."""
     fields = {"Accept": "a,", "Range": "0-0,", "If-None-Match": "a,", "Accept-Encoding": "a,"}
-    blob = f"/v2/app/blobs/{Digest.of(LARGE)}"
     with _connect(address) as connection:
         for one in range(number):
             name, element = list(fields.items())[one % len(fields)]
             unit = "bytes=" if name == "Range" else ""
             field = f"{name}: {unit}{element * (30_000 // len(element))}"
-            target = blob if name != "Accept" else MANIFEST
-            connection.sendall(_head(field, target=target, method="HEAD" if name != "Range" else "GET"))
+            target = BLOB if name != "Accept" else MANIFEST
+            connection.sendall(request(field, target=target, method="HEAD" if name != "Range" else "GET"))
             connection.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
                 while not connection.recv(1 << 20).endswith(b"--\r\n"):
@@ -124,26 +130,26 @@ def lists(address: str, number: int) -> None:
 
 def unfinished(address: str, number: int) -> None:
     """Begin heads of 1 MB, and never end them."""
-    with _crowd(address, number, _head(*("X: " + "x" * 10_000 for _ in range(96)))[:-2]):
+    with _crowd(address, number, request(*("X: " + "x" * 10_000 for _ in range(96)))[:-2]):
         time.sleep(1)
 
 
 def small_unfinished(address: str, number: int) -> None:
     """Begin heads within the bounds, and never end them."""
-    with _crowd(address, number, _head(*("X: " + "x" * 250 for _ in range(90)))[:-2]):
+    with _crowd(address, number, request(*("X: " + "x" * 250 for _ in range(90)))[:-2]):
         time.sleep(1)
 
 
 def pipelined(address: str, number: int) -> None:
     """Ask for a large blob, read nothing of it, and send a megabyte of requests behind."""
-    behind = _head("X: " + "x" * 8000) * 128
-    with _crowd(address, number, _head(target=f"/v2/app/blobs/{Digest.of(LARGE)}") + behind):
+    behind = request("X: " + "x" * 8000) * 128
+    with _crowd(address, number, request(target=BLOB) + behind):
         time.sleep(1)
 
 
 def slow_readers(address: str, number: int) -> None:
     """Ask for a large blob, and read one byte a second."""
-    with _crowd(address, number, _head(target=f"/v2/app/blobs/{Digest.of(LARGE)}")) as crowd:
+    with _crowd(address, number, request(target=BLOB)) as crowd:
         for _ in range(3):
             time.sleep(1)
             for connection in crowd:
@@ -152,8 +158,8 @@ def slow_readers(address: str, number: int) -> None:
 
 def bodies(address: str, number: int) -> None:
     """Send requests whose bodies have no end."""
-    chunked = _head("Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n" * 100_000
-    sized = _head("Content-Length: 999999999999") + bytes(1000_000)
+    chunked = request("Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n" * 100_000
+    sized = request("Content-Length: 999999999999") + bytes(1000_000)
     with _crowd(address, number // 2, chunked), _crowd(address, number // 2, sized):
         time.sleep(1)
 
@@ -167,7 +173,7 @@ def others(address: str, number: int) -> None:
                 f"{name}: {long}" for name in ("User-Agent", "If-None-Match", "Range", "Accept-Encoding", "Cookie")
             )
             target = f"{MANIFEST}?{one}={long}" if one % 2 else f"http://{one}.example{MANIFEST}?{long}"
-            connection.sendall(_head(*fields, f"Accept: */*, {long}", target=target, method="HEAD"))
+            connection.sendall(request(*fields, f"Accept: */*, {long}", target=target, method="HEAD"))
             while not connection.recv(65536).endswith(b"\r\n\r\n"):
                 pass
 
@@ -203,6 +209,7 @@ class _Beside:
     def __init__(self, address: str, context: ssl.SSLContext | None) -> None:
         self.waited = 0.0
         self.failed = 0
+        self.asked = 0
         self._address, self._context = address, context
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -222,37 +229,45 @@ class _Beside:
                 connection = stack.enter_context(self._context.wrap_socket(connection, server_hostname="127.0.0.1"))
             while not self._done.wait(0.02):
                 began = time.monotonic()
-                connection.sendall(_head(method="HEAD"))
+                connection.sendall(request(method="HEAD"))
                 answer = connection.recv(65536)
+                self.asked += 1
                 self.failed += not answer.startswith(b"HTTP/1.1 200")
                 self.waited = max(self.waited, time.monotonic() - began)
 
 
-async def cost(attack: Attack, number: int, tls: Certificates | None = None) -> Cost:
-    """Attack a worker of its own, and return what that cost it."""
+async def cost(attack: Attack, number: int, tls: Certificates | None = None, *, keeps: int = MIB) -> Cost:
+    """Attack a worker of its own, and return what that cost it, as soon as it keeps no more than so many bytes."""
     with tempfile.TemporaryDirectory(prefix="attack-") as directory:
         shelf = Shelf(Path(directory))
         shelf.image("app:1", LARGE, b"small")
         own: dict[str, TlsConfig] = {} if tls is None else {"tls": tls.settings()}
         async with manned(settings(shelf.root, workers=1, **own)) as crew:
-            return await asyncio.to_thread(_measure, crew.address, crew.processes[0], attack, number, tls)
-
-
-def _measure(address: str, pid: int, attack: Attack, number: int, tls: Certificates | None) -> Cost:
-    context = None if tls is None else tls.trusted()
-    with _Beside(address, context) as beside:
-        time.sleep(0.5)
-        before = resident(pid)
-        Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")  # the peak is that from now on: proc(5)
-        attack(address, number)
-        most = _peak(pid)
-        deadline = time.monotonic() + 8
-        after = resident(pid)
-        while after > before + MIB and time.monotonic() < deadline:
-            time.sleep(0.2)
-            after = resident(pid)
+            context = None if tls is None else tls.trusted()
+            pid = crew.processes[0]
+            with _Beside(crew.address, context) as beside:
+                await asyncio.to_thread(_until, lambda: beside.asked > 10)
+                before, computed = resident(pid), _computed(pid)
+                Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")  # the peak is that from now on
+                await asyncio.to_thread(attack, crew.address, number)
+                computed = _computed(pid) - computed
+                most = _peak(pid)
+                await asyncio.to_thread(_until, lambda: resident(pid) <= before + keeps)
+                after = resident(pid)
     assert not beside.failed
-    return Cost(before, most, after, beside.waited)
+    return Cost(before, most, after, beside.waited, computed)
+
+
+def _until(holds: Callable[[], bool], seconds: float = 12.0) -> None:
+    """Return when the condition holds, or after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _computed(pid: int) -> float:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak(pid: int) -> int:

@@ -6,9 +6,10 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
-from bridge.registry.tls import HANDSHAKE
+from bridge.registry.connection import REFUSAL, Listener
+from bridge.registry.tls import Encrypted
 
 log = logging.getLogger(__name__)
 
@@ -18,14 +19,12 @@ _PAUSE = 1.0
 
 
 @contextlib.asynccontextmanager
-async def accepting(
-    listener: socket.socket, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
-) -> AsyncIterator["Acceptor"]:
+async def accepting(listener: socket.socket, server: Listener, tls: ssl.SSLContext | None) -> AsyncIterator["Acceptor"]:
     """Accept while the block runs; then what already waits, and no more: the listener is closed.
 
     Who is paused at the end leaves what waits to whoever accepts from the socket next.
     """
-    acceptor = Acceptor(listener, protocol, tls)
+    acceptor = Acceptor(listener, server, tls)
     acceptor.resume()
     try:
         yield acceptor
@@ -39,12 +38,10 @@ class Acceptor:
     asyncio's own server takes all that wait, which would be all of a burst.
     """
 
-    def __init__(
-        self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, listener: socket.socket, server: Listener, tls: ssl.SSLContext | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
-        self._protocol = protocol
+        self._server = server
         self._tls = tls
         self._opening: set[asyncio.Task[None]] = set()
         self._paused = False
@@ -52,7 +49,7 @@ class Acceptor:
 
     @property
     def opening(self) -> int:
-        """How many connections are accepted, and have no protocol yet: their TLS handshake is under way."""
+        """How many connections are accepted, and have no protocol yet: their TLS handshake is to come, or under way."""
         return len(self._opening)
 
     def resume(self) -> None:
@@ -95,14 +92,54 @@ class Acceptor:
                 self._again = self._loop.call_later(_PAUSE, self.resume)
             return False  # else another process was quicker, or the client has gone already
         connection.setblocking(False)
+        if self._server.is_full(self.opening):
+            self._turn_away(connection)
+            return True
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._server.heap.has(self._server.meter.connections + self.opening)
+        task.add_done_callback(self._opened)
         return True
 
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        self._server.heap.has(self._server.meter.connections + self.opening)
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        """Close a connection that is one too many, and say so where that takes no handshake."""
+        with connection, contextlib.suppress(OSError):
+            if self._tls is None:
+                connection.send(REFUSAL)
+
     async def _open(self, connection: socket.socket) -> None:
-        timeout = HANDSHAKE if self._tls else None
-        with contextlib.suppress(OSError, TimeoutError):  # an SSLError is an OSError: a failed handshake is no news
-            await self._loop.connect_accepted_socket(
-                self._protocol, connection, ssl=self._tls, ssl_handshake_timeout=timeout
-            )
+        try:
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(self._server, connection)
+            else:
+                async with asyncio.timeout(self._server.limits.handshake_seconds):
+                    await self._encrypt(connection, self._tls)
+        except (OSError, TimeoutError):  # an SSLError is an OSError: a failed handshake is no news
+            connection.close()
+
+    async def _encrypt(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
+        """Make a handshake as soon as the client begins with it: until then the connection costs next to nothing."""
+        await self._begun(connection)
+        if not connection.recv(1, socket.MSG_PEEK):
+            connection.close()
+            return
+        done = self._loop.create_future()
+        protocol = Encrypted(self._loop, self._server(), tls, done, server_side=True)
+        transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        try:
+            await done
+        except BaseException:
+            transport.abort()
+            raise
+
+    async def _begun(self, connection: socket.socket) -> None:
+        begun = self._loop.create_future()
+        self._loop.add_reader(connection.fileno(), lambda: begun.done() or begun.set_result(None))
+        try:
+            await begun
+        finally:
+            self._loop.remove_reader(connection.fileno())

@@ -19,6 +19,7 @@ from bridge.registry.headers import REVALIDATE, About, immutable, not_modified, 
 from bridge.registry.mirrors import candidates
 from bridge.registry.negotiation import accepts
 from bridge.registry.paging import link, page
+from bridge.registry.remembering import is_short
 from bridge.registry.request import Base, BlobOf, Catalog, ManifestOf, ReferrersOf, Tags, parse
 from bridge.tree.reader import TreeReader, View
 
@@ -58,10 +59,7 @@ class Registry:
         try:
             return await self._answer(request)
         except RegistryError as error:
-            response = error_response(error)
-            if request.body_exists:
-                response.force_close()  # the body is not wanted, nor what stands for a request behind it
-            return response
+            return error_response(error)
         except ConnectionError:
             raise
         except (TreeError, OSError) as error:
@@ -133,7 +131,7 @@ class Registry:
         except NotPublishedError as error:  # swept since the index was read: a pull that took longer than the grace
             raise RegistryError(Problem.MANIFEST_UNKNOWN, {"digest": str(descriptor.digest)}) from error
         # What is found under another name, or is not, may come under its own; and a Host header decides for its sender.
-        if repository == asked.repository and asked.namespace != request.host:
+        if repository == asked.repository and asked.namespace != request.host and is_short(request.raw_path, accept):
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[wanted] = _Known(repository, view, descriptor.digest, about)

@@ -1,7 +1,4 @@
-"""What a client may cost: limits on its connections, its headers and its silence, and errors below HTTP.
-
-aiohttp parses the requests; what it refuses by itself leaves as OCI error JSON too.
-"""
+"""The registry's connections: their limits, their count, their end, and errors below HTTP in OCI's JSON."""
 
 import asyncio
 import time
@@ -13,10 +10,13 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
-from bridge.refusing import IDLE, Refusing, turn_away, unavailable
+from bridge.bounded import Bounded
+from bridge.limits import KIB, Held, Limits
+from bridge.refusing import unavailable
 from bridge.registry.access import Handler
 from bridge.registry.accounting import log_request, sent
 from bridge.registry.errors import Problem, RegistryError, error_response
+from bridge.registry.heap import Heap
 from bridge.registry.traffic import Meter, Traffic
 
 STALLED = 60.0
@@ -27,29 +27,21 @@ _LINGER = 0.5
 
 _POLL = 0.02
 
-MAX_LINE = 8 * 1024
-"""Bytes of the longest request line."""
+LIMITS = Limits(connections=8192)
+"""Of one process. Connections are fewer where its limit of open files is too low for a blob each."""
 
-MAX_FIELD = 32 * 1024
-"""Bytes of the longest header field: enough for a `Range` of more than a thousand parts."""
+LIMITS_WITH_TLS = replace(LIMITS, connections=4096)
+"""Of one process that speaks TLS: a connection holds up to 50 KB for it."""
 
-MAX_HEADERS = 100
-"""Header fields in one request."""
-
-MAX_CONNECTIONS = 8192
-"""Connections of one process; fewer where its limit of open files is too low for a blob each."""
-
-_LIMITS: dict[str, Any] = {
+_SETTINGS: dict[str, Any] = {
     "access_log": None,
-    "auto_decompress": False,  # nobody's request body is wanted
-    "keepalive_timeout": IDLE,
-    "max_field_size": MAX_FIELD,
-    "max_headers": MAX_HEADERS,
-    "max_line_size": MAX_LINE,
+    "auto_decompress": False,  # a request's body is read by no one
+    "lingering_time": 2.0,
+    "max_line_size": 8 * KIB,
 }
 
 
-class Connection(Refusing):
+class Connection(Bounded):
     """One client's connection."""
 
     def __init__(self, listener: "Listener") -> None:
@@ -57,7 +49,7 @@ class Connection(Refusing):
         self._listener = listener
         self._counted = False
         self._heard_all = False
-        super().__init__(listener, loop=asyncio.get_running_loop(), **_LIMITS)
+        super().__init__(listener, listener.limits, listener.held, **_SETTINGS)
 
     @property
     def is_busy(self) -> bool:
@@ -70,10 +62,7 @@ class Connection(Refusing):
         return self._listener.ending
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or refuse it where there are too many."""
-        if self._listener.meter.connections >= self._listener.most:
-            turn_away(transport, _REFUSAL)
-            return
+        """Count the connection in."""
         self._listener.meter.connected(1)
         self._counted = True
         super().connection_made(transport)
@@ -83,6 +72,7 @@ class Connection(Refusing):
         if self._counted:
             self._counted = False
             self._listener.meter.connected(-1)
+            self._listener.heap.has(self._listener.meter.connections)
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override] # aiohttp's own returns what means False
@@ -111,14 +101,15 @@ class Connection(Refusing):
         if self._listener.access_log and isinstance(request, Request):
             log_request(request, response, time.monotonic() - request.began)
         self.answering = False
+        super().log_access(request, response, _)
         if self._heard_all and not self._messages:
             self.close()
 
     def refusal(self, status: HTTPStatus, message: str | None) -> web.Response:
         """Return an error of the specification."""
-        too_large = status is HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        wrong = Problem.REQUEST_TOO_LARGE if too_large else Problem.REQUEST_INVALID
-        return error_response(RegistryError(Problem.FAILED if status >= 500 else wrong, message))
+        headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
+        problem = _PROBLEMS.get(status, Problem.FAILED if status >= 500 else Problem.REQUEST_INVALID)
+        return error_response(RegistryError(problem, message, headers))
 
 
 class Request(web.BaseRequest):
@@ -142,23 +133,32 @@ class Request(web.BaseRequest):
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the connection stays open for more; none does while the process ends."""
-        return not (self._message.should_close or self.connection.is_ending)
+        """Return True if the connection stays open for more.
+
+        None does while the process ends, nor behind a body: it is not wanted, nor what stands for a request behind it.
+        """
+        return not (self._message.should_close or self.connection.is_ending or self.body_exists)
 
 
 class Listener(web.Server):
-    """Makes a `Connection` of every connection, and counts; `most` is how many there may be."""
+    """Makes a `Connection` of every connection, and counts what they cost together."""
 
-    def __init__(self, handle: Handler, most: int, *, access_log: bool = False) -> None:
+    def __init__(self, handle: Handler, limits: Limits, *, access_log: bool = False) -> None:
         super().__init__(handle, request_factory=Request)
-        self.most = most
+        self.limits = limits
+        self.held = Held(limits.held)
         self.access_log = access_log
         self.meter = Meter()
+        self.heap = Heap()
         self.ending = False
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of one connection, as asyncio asks for it."""
         return Connection(self)
+
+    def is_full(self, opening: int) -> bool:
+        """Return True if there is no place for one more beside those, and `opening` that have no protocol yet."""
+        return self.meter.connections + opening >= self.limits.connections
 
     @property
     def traffic(self) -> Traffic:
@@ -184,4 +184,11 @@ class Listener(web.Server):
         await self.shutdown(_POLL)
 
 
-_REFUSAL = unavailable(Problem.TOO_MANY_CONNECTIONS.body())
+REFUSAL = unavailable(Problem.TOO_MANY_CONNECTIONS.body())
+"""What a client reads whose connection is one too many."""
+
+_PROBLEMS = {
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: Problem.REQUEST_TOO_LARGE,
+    HTTPStatus.REQUEST_TIMEOUT: Problem.REQUEST_TOO_SLOW,
+    HTTPStatus.SERVICE_UNAVAILABLE: Problem.TOO_MUCH_HELD,
+}

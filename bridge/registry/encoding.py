@@ -4,7 +4,8 @@ https://www.rfc-editor.org/rfc/rfc9110.html#section-12.5.3
 """
 
 import re
-from functools import lru_cache
+
+from bridge.registry.remembering import remembered
 
 GZIP = "gzip"
 IDENTITY = "identity"
@@ -13,7 +14,7 @@ _ALIASES = {"x-gzip": GZIP}
 _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
-@lru_cache(maxsize=512)
+@remembered(512)
 def choose(accept: str, offered: str) -> str:
     """Return `offered`, a content coding, or `identity`: whichever an `Accept-Encoding` header wants more.
 

@@ -35,9 +35,11 @@ class Problem(Enum):
     READ_ONLY = 405, "UNSUPPORTED", _WRITE
     REFERENCE_INVALID = 400, "MANIFEST_INVALID", "not a valid tag or digest"
     REQUEST_INVALID = 400, "UNSUPPORTED", "not an HTTP request that this registry understands"
-    REQUEST_TOO_LARGE = 431, "UNSUPPORTED", "the request line or a header is too long, or the headers are too many"
+    REQUEST_TOO_LARGE = 431, "UNSUPPORTED", "the head of the request is too long, or its fields are too many"
+    REQUEST_TOO_SLOW = 408, "UNSUPPORTED", "the head of the request was not complete in time"
     TOO_MANY_CONNECTIONS = 503, "TOOMANYREQUESTS", "too many connections are open"
     TOO_MANY_LOGINS = 429, "TOOMANYREQUESTS", "too many passwords wait to be checked; try again in a second"
+    TOO_MUCH_HELD = 503, "TOOMANYREQUESTS", "too many requests are incomplete or wait; try again in a second"
     UNAUTHORIZED = 401, "UNAUTHORIZED", "log in with a user and password that this registry knows"
 
     @property

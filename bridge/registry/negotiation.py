@@ -1,9 +1,9 @@
 """Whether a client wants a representation: `Accept` and `If-None-Match`. Pure."""
 
-from functools import lru_cache
+from bridge.registry.remembering import remembered
 
 
-@lru_cache(maxsize=512)
+@remembered(512)
 def accepts(accept: str, media_type: str) -> bool:
     """Say whether an `Accept` header (empty: none was sent) takes a manifest of `media_type`.
 
@@ -13,8 +13,10 @@ def accepts(accept: str, media_type: str) -> bool:
     """
     if not accept.strip(" ,"):
         return True
-    wanted = dict(_weigh(element) for element in accept.lower().split(","))
-    for kind in (media_type.lower(), "application/json", "application/*", "*/*"):
+    kinds = (media_type.lower(), "application/json", "application/*", "*/*")
+    elements = (element.strip() for element in accept.lower().split(","))
+    wanted = dict(_weigh(element) for element in elements if element.startswith(kinds))
+    for kind in kinds:
         if kind in wanted:
             return wanted[kind]
     return False

@@ -2,17 +2,16 @@
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
 from bridge.errors import InvalidError
 from bridge.oci import Digest, Repository, Tag
 from bridge.registry.errors import Problem, RegistryError
+from bridge.registry.remembering import remembered
 
 _CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers)/(?P<reference>[^/]*)", re.DOTALL)
 _TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list", re.DOTALL)
 _ABSENT = re.compile(r"[.-](?!\.)[A-Za-z0-9._-]{1,127}")
-_MEMORABLE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,7 @@ class ReferrersOf:
 Asked = Base | Catalog | Tags | ManifestOf | BlobOf | ReferrersOf
 
 
+@remembered(2048)
 def parse(target: str) -> Asked:
     """Parse a request target as it came over the wire; raise RegistryError where it names nothing.
 
@@ -84,10 +84,6 @@ def parse(target: str) -> Asked:
     is well formed for a URL and merely never there: 404 MANIFEST_UNKNOWN, as the conformance suite
     asks for `.INVALID_MANIFEST_NAME`. All else (`..`, other characters, more than 128) is answered 400.
     """
-    return _remembered(target) if len(target) <= _MEMORABLE else _parse(target)
-
-
-def _parse(target: str) -> Asked:
     if not target.startswith("/"):  # absolute, as to a proxy; urlsplit would raise for some that are not
         target = "/" + target.partition("://")[2].partition("/")[2]
     raw, _, query = target.partition("?")
@@ -102,10 +98,6 @@ def _parse(target: str) -> Asked:
     if match := _CONTENT.fullmatch(path):
         return _content(match, asked)
     raise RegistryError(Problem.NO_ENDPOINT, {"path": path[:300]})
-
-
-_remembered = lru_cache(maxsize=2048)(_parse)
-"""The same targets are asked for again and again, and what they mean does not change."""
 
 
 def _content(match: re.Match[str], asked: dict[str, str]) -> Asked:

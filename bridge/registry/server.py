@@ -7,15 +7,17 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from bridge.config import RegistryConfig
 from bridge.errors import ListenError
+from bridge.limits import Limits
 from bridge.listening import DRAIN
 from bridge.registry.accepting import Acceptor, accepting
 from bridge.registry.access import guarded
 from bridge.registry.app import Registry
-from bridge.registry.connection import MAX_CONNECTIONS, STALLED, Listener
+from bridge.registry.connection import LIMITS, LIMITS_WITH_TLS, STALLED, Listener
 from bridge.registry.tls import Tls
 from bridge.tree.reader import TreeReader
 
@@ -82,14 +84,15 @@ async def opened(
         tls = None if settings.tls is None else Tls(settings.tls).context
         # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
-        server = Listener(handle, _most_connections(), access_log=settings.access_log)
+        limits = _fitting(LIMITS if tls is None else LIMITS_WITH_TLS)
+        server = Listener(handle, limits, access_log=settings.access_log)
         async with accepting(listener, server, tls) as acceptor:
             yield server, acceptor
         await server.drain(DRAIN)
 
 
-def _most_connections() -> int:
-    """Raise the limit of open files as far as it goes, and return how many connections fit, with a blob each."""
+def _fitting(limits: Limits) -> Limits:
+    """Raise the limit of open files as far as it goes, and lower that of connections to what fits, with a blob each."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, min(MAX_CONNECTIONS, (hard - _OWN_FILES) // 2))
+    return replace(limits, connections=max(1, min(limits.connections, (hard - _OWN_FILES) // 2)))

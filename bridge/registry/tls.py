@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import ssl
+from asyncio import sslproto
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,17 @@ from bridge.registry.files import Files
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE = 10.0
-"""Seconds that a client gets for its handshake; until then it counts for no limit but that of open files."""
+_READ = 16 * 1024
+"""Bytes of the largest read. asyncio's 256 KiB are a buffer for each connection, which its client need not even use."""
 
 _UNUSABLE = "cannot be used with registry.tls.key: both must be PEM, belong together, and the key have no password"
 """OpenSSL's own words are `PEM lib` for most of it."""
+
+
+class Encrypted(sslproto.SSLProtocol):
+    """TLS between a transport and the protocol of a client's connection, with a small buffer."""
+
+    max_size = _READ
 
 
 class Tls:

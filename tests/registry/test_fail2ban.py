@@ -51,7 +51,7 @@ def failregex() -> list[re.Pattern[str]]:
 
 def blamed(line: str) -> str | None:
     # fail2ban takes the time out first
-    bare = re.sub(r"^\w{3} \d\d \S+ ", "", line) if line.startswith("Nov") else STAMP.sub("", line, count=1)
+    bare = re.sub(r"^\w{3} \d\d \S+", "", line) if line.startswith("Nov") else STAMP.sub("", line, count=1)
     matches = [match for expression in failregex() if (match := expression.search(bare))]
     return matches[0]["address"] if matches else None
 

@@ -5,13 +5,13 @@ import configparser
 import logging
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from bridge import logs
 from bridge.config import AuthConfig
+from tests.double.gates import DEADLINE
 from tests.registry.entrance import accounts, basic, entry, guarded
 from tests.registry.wires import ask
 from tests.systemd.box import REPOSITORY
@@ -72,6 +72,6 @@ async def test_fail2ban_itself_counts_the_same(lines: list[str], tmp_path: Path)
     assert _PROGRAM is not None
     log = tmp_path / "log"
     log.write_text("\n".join([*lines, *(f"2026-11-29 05:50:20,123 {line}" for line in OTHERS), ""]))
-    command = [_PROGRAM, "-o", "<ip>", log, FILTER]
-    said = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=60)
-    assert said.stdout.split() == ["127.0.0.1"] * len(lines)
+    process = await asyncio.create_subprocess_exec(_PROGRAM, "-o", "<ip>", log, FILTER, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert output.decode().split() == ["127.0.0.1"] * len(lines)

@@ -1,4 +1,4 @@
-"""Values as they are written in the configuration: durations, sizes, percentages, addresses.
+"""Values as they are written in the configuration: durations, sizes, percentages, addresses, regular expressions.
 
 Each `parse` raises ValueError, which says what was expected.
 """
@@ -9,6 +9,9 @@ import re
 from bridge.plan import Keep
 
 _LAST_PORT = 65535
+_LONGEST_PATTERN = 200
+_MOST_REPETITIONS = 2
+_MOST_CHOICES = 8
 _SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -63,6 +66,37 @@ class Percent(float):
 
     def __str__(self) -> str:
         return f"{self:.0%}"
+
+
+class Pattern(str):
+    """A regular expression that takes a bounded time, whatever text it is held against."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: object) -> "Pattern":
+        """Read `^name/2[.]` and the like; raise ValueError for what is none, too long, or could take for ever.
+
+        The time grows exponentially with repeated groups and with choices, and with the length of the text to the
+        power of the repetitions. So there is none of the first, and few of the others.
+        """
+        if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_PATTERN:
+            msg = f"Expected a regular expression of 1 to {_LONGEST_PATTERN} characters, got {str(text)[:80]!r}"
+            raise ValueError(msg)
+        try:
+            re.compile(text)
+        except (re.error, OverflowError, RecursionError) as error:
+            msg = f"Expected a regular expression, got {text!r}: {error}"
+            raise ValueError(msg) from error
+        bare = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", text, flags=re.DOTALL)
+        repetitions, choices = (len(re.findall(kind, bare)) for kind in (r"[*+{]", r"\||(?<!\()\?"))
+        if re.search(r"\)[*+{]", bare) or repetitions > _MOST_REPETITIONS or choices > _MOST_CHOICES:
+            msg = (
+                f"Expected at most {_MOST_REPETITIONS} of *, + and {{}}, none of them behind a group, and at most "
+                f"{_MOST_CHOICES} of | and ?, got {text!r}; put them into several expressions"
+            )
+            raise ValueError(msg)
+        return cls(text)
 
 
 def parse_keep(value: object) -> Keep:

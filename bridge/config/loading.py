@@ -20,7 +20,7 @@ from bridge.config.places import default_file, hook_directories, runtime_dir, xd
 from bridge.config.settings import Config
 from bridge.errors import ConfigError
 from bridge.plan import Keep
-from bridge.units import Address, Bytes, Percent, Seconds, parse_keep
+from bridge.units import Address, Bytes, Pattern, Percent, Seconds, parse_keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _encode(value: object) -> object:
 def _decode(kind: type, value: object) -> object:
     if kind is Keep:
         return parse_keep(value)
-    if kind in (Address, Bytes, Percent, Seconds):
+    if kind in (Address, Bytes, Pattern, Percent, Seconds):
         return kind.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()

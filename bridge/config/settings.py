@@ -12,7 +12,7 @@ from bridge import logs
 from bridge.config.places import runtime_dir
 from bridge.plan import NOT_KEPT, Keep
 from bridge.policy import Rule
-from bridge.units import Address, Bytes, Percent, Seconds
+from bridge.units import Address, Bytes, Pattern, Percent, Seconds
 
 
 class Export(StrEnum):
@@ -123,15 +123,25 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(msg)
 
 
-class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"except_": "except"}):
     """Compressed copies of blobs, for slow wires.
 
     `space` is what all of them may take on the tree's disk, of which a tenth stays free in any case;
     0MB makes none. With `loopback` clients on this machine get them too: a proxy in front, for one.
+    A client never gets them if one of the regular expressions in `except` is found in its User-Agent.
     """
 
     space: Bytes = Bytes(20 * 10**9)
     loopback: bool = False
+    except_: tuple[Pattern, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.except_) > _MOST_PATTERNS:
+            msg = f"except: expected at most {_MOST_PATTERNS} regular expressions, got {len(self.except_)}"
+            raise ValueError(msg)
+
+
+_MOST_PATTERNS = 32
 
 
 class HooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

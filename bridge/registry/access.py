@@ -16,7 +16,7 @@ from bridge.config import AuthConfig, RegistryConfig
 from bridge.oci import Repository
 from bridge.registry.errors import Problem, RegistryError, error_response
 from bridge.registry.htpasswd import Htpasswd
-from bridge.registry.passwords import Passwords, checking
+from bridge.registry.passwords import Attempt, Passwords, checking
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -100,7 +100,7 @@ class Guard:
     async def _admit(self, request: web.BaseRequest) -> Reader:
         if self._passwords is None:
             return self._named(_subject(request)) if self._certified else self._anonymous
-        user = await self._log_in(self._passwords, request.headers.get("Authorization"))
+        user = await self._log_in(self._passwords, request)
         if user is not None:
             return self._named(user)
         # /v2/ is where podman and docker learn that there is something to log in to
@@ -112,20 +112,24 @@ class Guard:
         users = self._auth.users
         return Reader(user, _EVERYTHING if users is None else users.get(user, ()))
 
-    async def _log_in(self, passwords: Passwords, header: str | None) -> str | None:
+    async def _log_in(self, passwords: Passwords, request: web.BaseRequest) -> str | None:
         """Return the user whose password a request carries, None where it carries none.
 
         Raises RegistryError for a wrong one: it is never taken for none, or a mistyped password would
         look like a repository that is missing.
         """
-        if header is None:
+        headers = request.headers.getall("Authorization", [])
+        if not headers:
             return None
-        credentials = _basic(header)
+        credentials = _basic(headers[0]) if len(headers) == 1 else None
         if credentials == ("", b""):  # what podman and skopeo send when they have none
             return None
-        if credentials is None or not await passwords.fits(*credentials):
-            raise RegistryError(Problem.UNAUTHORIZED, None, _CHALLENGE)
-        return credentials[0]
+        peer = request.remote or "-"  # a unix socket has no address
+        if credentials is None:
+            await passwords.refuse(peer)
+        elif await passwords.fits(Attempt(peer, *credentials)):
+            return credentials[0]
+        raise RegistryError(Problem.UNAUTHORIZED, None, _CHALLENGE)
 
 
 def _basic(header: str) -> tuple[str, bytes] | None:
@@ -153,5 +157,5 @@ def guarded(settings: RegistryConfig, handle: Handler) -> Iterator[Handler]:
     with contextlib.ExitStack() as stack:
         auth = settings.auth
         passwords = None if auth is None or auth.htpasswd is None else Htpasswd(auth.htpasswd)
-        checker = None if passwords is None else stack.enter_context(checking(passwords))
+        checker = None if passwords is None else stack.enter_context(checking(passwords, settings.workers))
         yield Guard(settings, checker, handle).handle

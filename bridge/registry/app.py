@@ -9,6 +9,7 @@ from typing import BinaryIO
 import msgspec
 from aiohttp import web
 
+from bridge.config import EncodingsConfig
 from bridge.errors import NotPublishedError, TreeError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
 from bridge.registry import ready
@@ -46,12 +47,12 @@ class _Known:
 class Registry:
     """Answers requests from one tree. Its `handle` is what an aiohttp server calls.
 
-    With `encode_loopback` clients on this machine get encodings too.
+    `encodings` says which clients get encodings of blobs.
     """
 
-    def __init__(self, tree: TreeReader, *, encode_loopback: bool = False) -> None:
+    def __init__(self, tree: TreeReader, encodings: EncodingsConfig) -> None:
         self._tree = tree
-        self._encode_loopback = encode_loopback
+        self._encodings = encodings
         self._known: dict[_Wanted, _Known] = {}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -149,8 +150,7 @@ class Registry:
             return await send_encoding(request, encoding, asked.digest)
 
     def _encoding(self, request: web.BaseRequest, digest: Digest) -> BinaryIO | None:
-        wanted = takes_encoding(request, local=self._encode_loopback)
-        return self._tree.encoding(digest) if wanted else None
+        return self._tree.encoding(digest) if takes_encoding(request, self._encodings) else None
 
     def _open(self, request: web.BaseRequest, asked: BlobOf) -> bytes | BinaryIO:
         for repository in _candidates(request, asked):

@@ -12,6 +12,7 @@ from typing import BinaryIO, Never
 
 from aiohttp import ClientConnectionError, web
 
+from bridge.config import EncodingsConfig
 from bridge.errors import TreeError
 from bridge.oci import Digest
 from bridge.registry import ready
@@ -19,6 +20,7 @@ from bridge.registry.accounting import Streamed
 from bridge.registry.connection import Request
 from bridge.registry.encoding import GZIP, choose
 from bridge.registry.errors import Problem, RegistryError
+from bridge.registry.exceptions import takes_identity_only
 from bridge.registry.headers import Headers, immutable, not_modified, of_blob, of_encoding
 from bridge.registry.ranges import Span, select
 
@@ -71,15 +73,20 @@ async def send_encoding(request: web.BaseRequest, file: BinaryIO, digest: Digest
     return await _send(request, _Answer(200, headers, file, (Span(0, size),)))
 
 
-def takes_encoding(request: web.BaseRequest, *, local: bool) -> bool:
-    """Say whether the client is to get a blob's encoding where there is one.
+def takes_encoding(request: web.BaseRequest, encodings: EncodingsConfig) -> bool:
+    """Return True if the client is to get a blob's encoding if there is one.
 
-    Not for a range, which counts the bytes of the identity; and a client on this machine, for which no
-    wire is slow enough to unpack for, only where `local` says so.
+    Not for a HEAD, nor for a range: both tell of the blob's own bytes. Not for a client that cannot put encoded parts
+    together. For a client on this machine, for which no wire is slow enough to unpack for, only if the settings say so.
     """
-    if "Range" in request.headers or choose(",".join(request.headers.getall("Accept-Encoding", ())), GZIP) != GZIP:
+    headers = request.headers
+    if request.method != "GET" or "Range" in headers:
         return False
-    return local or not _is_local(request)
+    if choose(",".join(headers.getall("Accept-Encoding", ())), GZIP) != GZIP:
+        return False
+    if takes_identity_only(headers.getall("User-Agent", ()), encodings.except_):
+        return False
+    return encodings.loopback or not _is_local(request)
 
 
 def _is_local(request: web.BaseRequest) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from bridge.config import RegistryConfig
+from bridge.config import EncodingsConfig, RegistryConfig
 from bridge.registry.traffic import Traffic
 
 LONGEST = 64 * 1024
@@ -24,7 +24,7 @@ class Order:
     listener: int
     tree: Path
     registry: RegistryConfig
-    encode_loopback: bool
+    encodings: EncodingsConfig
 
 
 class Pause(msgspec.Struct, frozen=True, tag=True):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-from bridge.config import RegistryConfig
+from bridge.config import EncodingsConfig, RegistryConfig
 from bridge.errors import ListenError
 from bridge.limits import Limits
 from bridge.listening import DRAIN
@@ -62,24 +62,27 @@ def address_of(listener: socket.socket) -> str:
 
 @contextlib.asynccontextmanager
 async def serving(
-    tree: Path, listener: socket.socket, settings: RegistryConfig | None = None, *, encode_loopback: bool = False
+    tree: Path,
+    listener: socket.socket,
+    settings: RegistryConfig | None = None,
+    encodings: EncodingsConfig | None = None,
 ) -> AsyncIterator[str]:
     """Serve `tree` on `listener` in this process while the block runs, as `opened` does; yields the address."""
     address = address_of(listener)
-    async with opened(tree, listener, settings or RegistryConfig(), encode_loopback):
+    async with opened(tree, listener, settings or RegistryConfig(), encodings or EncodingsConfig()):
         yield address
 
 
 @contextlib.asynccontextmanager
 async def opened(
-    tree: Path, listener: socket.socket, settings: RegistryConfig, encode_loopback: bool
+    tree: Path, listener: socket.socket, settings: RegistryConfig, encodings: EncodingsConfig
 ) -> AsyncIterator[tuple[Listener, Acceptor]]:
     """Serve `tree` on `listener`, which is closed, while the block runs; then in order to the end.
 
     Access and TLS are those of `settings`. Other processes may accept from the same socket. Raises
     ConfigError where a file that the settings name cannot be used.
     """
-    registry = Registry(TreeReader(tree), encode_loopback=encode_loopback)
+    registry = Registry(TreeReader(tree), encodings)
     with listener, guarded(settings, registry.handle) as handle:
         tls = None if settings.tls is None else Tls(settings.tls).context
         # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.

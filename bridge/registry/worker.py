@@ -96,7 +96,7 @@ async def _work(order: messages.Order) -> None:
     parent = _Parent(pipe)
     parent.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[parent])
-    async with opened(order.tree, socket.socket(fileno=order.listener), order.registry, order.encode_loopback) as (
+    async with opened(order.tree, socket.socket(fileno=order.listener), order.registry, order.encodings) as (
         server,
         acceptor,
     ):

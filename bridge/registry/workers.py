@@ -87,8 +87,7 @@ class Workers:
         self._places = [place for place in self._places if place not in places]
 
     def _order(self, config: Config) -> Order:
-        loopback = config.encodings.loopback
-        return Order(self._listener.fileno(), config.tree.absolute(), config.registry, loopback)
+        return Order(self._listener.fileno(), config.tree.absolute(), config.registry, config.encodings)
 
 
 @contextlib.asynccontextmanager

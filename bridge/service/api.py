@@ -9,13 +9,16 @@ from bridge.config import AuthConfig, Config, Profile
 from bridge.errors import ControlError
 from bridge.registry.errors import RegistryError
 from bridge.registry.htpasswd import Htpasswd
-from bridge.registry.passwords import Passwords, checking
+from bridge.registry.passwords import Attempt, Passwords, checking
 from bridge.relay import server as relay
 from bridge.relay.desk import Desk, Login
 from bridge.service.steering import Steering
 from bridge.tree.reader import TreeReader
 
 log = logging.getLogger(__name__)
+
+_PEER = "api"
+"""What the log calls a client of the socket, which has no address."""
 
 
 @contextlib.asynccontextmanager
@@ -48,13 +51,13 @@ def _login(auth: AuthConfig | None) -> Iterator[Login | None]:
     if auth is None or auth.htpasswd is None:
         yield None
         return
-    with checking(Htpasswd(auth.htpasswd)) as passwords:
+    with checking(Htpasswd(auth.htpasswd), workers=1) as passwords:
         yield lambda user, password: _fits(passwords, user, password)
 
 
 async def _fits(passwords: Passwords, user: str, password: bytes) -> bool:
     try:
-        return await passwords.fits(user, password)
+        return await passwords.fits(Attempt(_PEER, user, password))
     except RegistryError as error:
         msg = "too many log-ins wait to be checked; try again in a second"
         raise ControlError(msg) from error

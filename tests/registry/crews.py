@@ -14,13 +14,14 @@ from bridge.config import Config, EncodingsConfig, RegistryConfig
 from bridge.registry import server, workers
 from bridge.registry.workers import Workers
 from bridge.tree.publisher import Tree
+from bridge.units import Pattern
 from tests.registry.wires import Line, dialled
 
 
-def settings(root: Path, *, loopback: bool = False, **registry: Any) -> Config:
+def settings(root: Path, *, loopback: bool = False, excepted: tuple[Pattern, ...] = (), **registry: Any) -> Config:
     """Return a configuration for the tree: two workers, and what `registry` says."""
     own = RegistryConfig(**{"workers": 2, **registry})
-    return Config(tree=root, registry=own, encodings=EncodingsConfig(loopback=loopback))
+    return Config(tree=root, registry=own, encodings=EncodingsConfig(loopback=loopback, except_=excepted))
 
 
 @contextlib.asynccontextmanager

@@ -141,7 +141,7 @@ async def test_while_the_file_is_gone_nobody_gets_in(doors: Doors, caplog: pytes
     doors.file.unlink()
     for _ in range(3):
         assert is_challenge(await doors.get("/v2/", "ann", "secret"))
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
     doors.rewrite(content)
     assert (await doors.get("/v2/", "ann", "secret")).status == 200
 
@@ -194,7 +194,7 @@ async def test_a_storm_of_one_password_is_one_check(doors: Doors) -> None:
     assert {answer.status for answer in answers} == {200}
 
 
-async def test_a_storm_of_guesses_is_bounded_and_costs_who_is_known_nothing(doors: Doors) -> None:
+async def test_a_storm_of_guesses_is_bounded_and_costs_a_known_user_nothing(doors: Doors) -> None:
     doors.rewrite(entry("ann", "secret", cost=9))
     assert (await doors.get("/v2/", "ann", "secret")).status == 200
     guesses = asyncio.gather(*(doors.get("/v2/", "ann", f"guess {number}") for number in range(200)))

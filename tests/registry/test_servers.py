@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +124,17 @@ TABLE = [
         f"/v2/app/blobs/{BLOB}", 304, send={"If-None-Match": f'W/"{BLOB}+gzip"', "Accept-Encoding": "gzip"},
         headers={"etag": f'W/"{BLOB}+gzip"', "vary": "Accept-Encoding"},
     ),
+    *(replace(identity(BLOB, TEXT, Accept_Encoding=accept), method="HEAD", body=b"")
+      for accept in ("", "gzip", "gzip, deflate", "gzip, deflate, br", "*", "identity;q=0, gzip")),
+    replace(identity(BLOB, TEXT, Accept_Encoding="gzip", If_None_Match=f'W/"{BLOB}+gzip"'), method="HEAD", body=b""),
+    Row(
+        f"/v2/app/blobs/{BLOB}", 304, method="HEAD", send={"If-None-Match": f'"{BLOB}"', "Accept-Encoding": "gzip"},
+        headers={"etag": f'"{BLOB}"', "content-encoding": None},
+    ),
+    *(identity(BLOB, TEXT, Accept_Encoding="zstd;q=1.0, gzip;q=0.8, deflate;q=0.5", User_Agent=agent)
+      for agent in ("containerd/v2.1.0", "containerd/2.1.4+bottlerocket", "containerd/2.2.0-rc.1", "containerd/3.0")),
+    part("bytes=0-", 0, len(TEXT), Accept_Encoding="gzip", User_Agent="containerd/v2.1.0"),
+    part("bytes=1000-1999", 1000, 2000, Accept_Encoding="gzip", User_Agent="containerd/v2.1.0"),
     part("bytes=0-0", 0, 1),
     part("bytes=10-19", 10, 20, Accept_Encoding="gzip"),
     part("bytes=-5", len(TEXT) - 5, len(TEXT)),
@@ -162,6 +173,15 @@ async def test_a_client_that_takes_gzip_gets_the_encoding_under_the_blobs_digest
     assert answer.headers["docker-content-digest"] == BLOB
     assert answer.headers["etag"] == f'W/"{BLOB}+gzip"'
     assert answer.headers["vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize(
+    "agent",
+    ["containerd/v1.7.27", "containerd/1.6.20~ds1", "containerd/v2.0.10-k3s1", "buildkit/v0.21", "mycontainerd/2.1.0"],
+)
+async def test_a_client_that_joins_no_parts_gets_the_encoding(address: str, agent: str) -> None:
+    answer = await ask(address, f"/v2/app/blobs/{BLOB}", Accept_Encoding="gzip", User_Agent=agent)
+    assert answer.headers["content-encoding"] == "gzip"
 
 
 @pytest.mark.parametrize("kind", SERVERS)

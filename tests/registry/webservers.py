@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.config import EncodingsConfig
 from bridge.registry import server
 from tests.double.gates import DEADLINE
 from tests.end_to_end.programs import free_port
@@ -43,7 +44,9 @@ http {{
 @contextlib.asynccontextmanager
 async def podbridge(tree: Path, *, loopback: bool = True) -> AsyncIterator[str]:
     """Serve the tree by podbridge in this process; yields `HOST:PORT`."""
-    async with server.serving(tree, server.listen("127.0.0.1", 0), encode_loopback=loopback) as address:
+    async with server.serving(
+        tree, server.listen("127.0.0.1", 0), encodings=EncodingsConfig(loopback=loopback)
+    ) as address:
         yield address
 
 

@@ -44,6 +44,22 @@ def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
         ("registry:\n  listen: 127.0.0.1\n", ":2: registry.listen: expected HOST:PORT"),
         ("\nregistry:\n  listen: a:99999\n", ":3: registry.listen: expected HOST:PORT"),
         ("encodings:\n  space: 20\n", ":2: encodings.space: expected a size"),
+        ("encodings:\n  except: foo\n", ":2: encodings.except: expected `array`, got `str`"),
+        ("encodings:\n  except:\n  - ok\n  - '('\n", ":4: encodings.except[1]: expected a regular expression, got '('"),
+        ("encodings:\n  except: [3]\n", ":2: encodings.except[0]: expected a regular expression of 1 to 200"),
+        ("encodings:\n  except: ['']\n", ":2: encodings.except[0]: expected a regular expression of 1 to 200"),
+        (
+            f"encodings:\n  except: [{'x' * 201}]\n",
+            ":2: encodings.except[0]: expected a regular expression of 1 to 200",
+        ),
+        ("encodings:\n  except: ['(a+)+$']\n", ":2: encodings.except[0]: expected at most 2 of *, + and {}"),
+        ("encodings:\n  except: ['a*b*c*d']\n", ":2: encodings.except[0]: expected at most 2 of *, + and {}"),
+        (
+            "encodings:\n  except: ['(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)b']\n",
+            ":2: encodings.except[0]: expected",
+        ),
+        (f"encodings:\n  except: [{', '.join('x' * 40)}]\n", ":1: encodings: except: expected at most 32"),
+        ("encodings:\n  excepted: [x]\n", ":2: encodings.excepted: unknown key; did you mean `except`?"),
         ("resync: 5\n", ":1: resync: expected a duration"),
         ("publish:\n- match: a\n  as: '{pth}:1'\n", ":2: publish[0]: as: bad template"),
         ("publish:\n- match: a\n- match: b\n  skip: maybe\n", ":4: publish[1].skip: expected `bool`, got `str`"),
@@ -116,3 +132,14 @@ def test_keep_is_for_good_not_at_all_or_for_a_time(tmp_path: Path, text: str, se
     shown = {key: value for key, value, _ in loaded.values()}
     assert str(shown["keep"]).lower() == text
     assert shown["max_withdraw"] == "80%"
+
+
+@pytest.mark.parametrize("text", ["^foo/", r"foo/[12]\.[0-9]+", r"\*\+\{\?", "[*+?{|]", "(?i)foo|bar|baz", "[]*+*]+"])
+def test_a_regular_expression_reads_and_prints_the_same(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "podbridge.yaml"
+    file.write_text(f"encodings:\n  except: ['{text}']\n")
+    loaded = config.load(file)
+    assert loaded.config.encodings.except_ == (text,)
+    assert ("encodings.except", [text], f"{file}:2") in [
+        (key, list(v) if key == "encodings.except" else v, o) for key, v, o in loaded.values()
+    ]

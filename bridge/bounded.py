@@ -128,9 +128,10 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
 
     def _end_of_part(self) -> int:
         """Return how many unread bytes of the head the parser may have; 0 where its end has to come first."""
-        if not self._line:
-            return _behind(self._unread, b"\r\n") or len(self._unread)
-        return 2 if self._unread.startswith(b"\r\n") else _behind(self._unread, _END)
+        if self._line and self._unread.startswith(b"\r\n"):
+            return 2  # no field at all
+        whole = _behind(self._unread, _END)
+        return whole if whole or self._line else _behind(self._unread, b"\r\n") or len(self._unread)
 
     def _learn(self, piece: bytes) -> None:
         """See what the parser made of a piece."""

@@ -137,9 +137,9 @@ class Acceptor:
             raise
 
     async def _begun(self, connection: socket.socket) -> None:
-        begun = self._loop.create_future()
-        self._loop.add_reader(connection.fileno(), lambda: begun.done() or begun.set_result(None))
+        begun = asyncio.Event()
+        self._loop.add_reader(connection.fileno(), begun.set)
         try:
-            await begun
+            await begun.wait()
         finally:
             self._loop.remove_reader(connection.fileno())

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from bridge.config import TlsConfig
 from bridge.oci import Digest
 from tests.registry.crews import manned, resident, settings
 from tests.registry.entrance import Certificates
@@ -241,8 +240,8 @@ async def cost(attack: Attack, number: int, tls: Certificates | None = None, *, 
     with tempfile.TemporaryDirectory(prefix="attack-") as directory:
         shelf = Shelf(Path(directory))
         shelf.image("app:1", LARGE, b"small")
-        own: dict[str, TlsConfig] = {} if tls is None else {"tls": tls.settings()}
-        async with manned(settings(shelf.root, workers=1, **own)) as crew:
+        encrypted = None if tls is None else tls.settings()
+        async with manned(settings(shelf.root, workers=1, tls=encrypted)) as crew:
             context = None if tls is None else tls.trusted()
             pid = crew.processes[0]
             with _Beside(crew.address, context) as beside:

@@ -14,6 +14,7 @@ import pytest
 
 from bridge.limits import KIB, Limits
 from bridge.registry import server
+from bridge.registry.connection import LIMITS, LIMITS_WITH_TLS
 from tests.double.gates import DEADLINE
 from tests.registry import attacks
 from tests.registry.attacks import MIB, Attack, cost
@@ -21,7 +22,7 @@ from tests.registry.entrance import Certificates, guarded
 from tests.registry.trees import Shelf
 from tests.registry.wires import ask, dialled, served
 
-HEAD = server.LIMITS.head
+HEAD = LIMITS.head
 Bounding = Callable[..., None]
 
 
@@ -201,7 +202,7 @@ async def test_a_client_that_leaves_before_its_handshake_leaves_its_place(
         host, _, port = address.rpartition(":")
         for _ in range(5):
             socket.create_connection((host, int(port))).close()
-        async with asyncio.timeout(server.LIMITS_WITH_TLS.handshake_seconds):
+        async with asyncio.timeout(LIMITS_WITH_TLS.handshake_seconds):
             while not await _serves(host, int(port), certificates):
                 pass
 
@@ -237,5 +238,5 @@ async def test_an_attack_costs_little_memory_for_a_while_and_other_clients_littl
 
 def test_a_full_house_fits_into_memory() -> None:
     """Connections cost up to 5 KiB each, with TLS 50, as the attacks show."""
-    assert server.LIMITS.connections * 5 * KIB + server.LIMITS.held < 64 * MIB
-    assert server.LIMITS_WITH_TLS.connections * 50 * KIB + server.LIMITS.held < 256 * MIB
+    assert LIMITS.connections * 5 * KIB + LIMITS.held < 64 * MIB
+    assert LIMITS_WITH_TLS.connections * 50 * KIB + LIMITS.held < 256 * MIB

@@ -13,6 +13,7 @@ import pytest
 
 from bridge.oci import Digest
 from bridge.registry import server
+from bridge.registry.connection import LIMITS
 from bridge.registry.errors import Problem
 from bridge.registry.request import parse
 from tests.double.gates import DEADLINE
@@ -214,7 +215,7 @@ async def test_sha512_blobs_are_served(address: str, tmp_path: Path) -> None:
 
 
 async def test_a_connection_that_says_nothing_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = replace(server.LIMITS, idle_seconds=2.0, head_seconds=60.0)  # enough to ask first on the busiest machine
+    limits = replace(LIMITS, idle_seconds=2.0, head_seconds=60.0)  # enough to ask first on the busiest machine
     monkeypatch.setattr(server, "LIMITS", limits)
     async with (
         served(tmp_path) as address,
@@ -274,7 +275,7 @@ async def test_a_thousand_idle_connections_are_no_matter(address: str) -> None:
 
 
 async def test_one_connection_too_many_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "LIMITS", replace(server.LIMITS, connections=2))
+    monkeypatch.setattr(server, "LIMITS", replace(LIMITS, connections=2))
     async with served(tmp_path) as address:
         async with dialled(address) as first, dialled(address) as second:
             for line in (first, second):

@@ -33,7 +33,7 @@ async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     shelf = Shelf(tmp_path / "tree")
     shelf.image("app:1", LAYER)
     certificates = Certificates.make(tmp_path / "tls") if request.param else None
-    async with guarded(shelf.root, tls=certificates and certificates.settings()) as address:
+    async with guarded(shelf.root, tls=certificates.settings() if certificates else None) as address:
         trusted = certificates.trusted() if certificates else None
         async with _dialled(address, trusted) as line:
             yield line

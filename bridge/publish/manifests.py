@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -9,8 +10,16 @@ from bridge.errors import ExportError, InvalidError
 from bridge.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Digest, Manifest, plain_media_type
 from bridge.plan import Fidelity, Image
 
-_CHUNKED = ("io.containers.zstd-chunked.", "io.github.containers.zstd-chunked.")
-"""Annotations that describe compressed bytes: untrue of a plain layer."""
+_OF_PACKED_BYTES = (
+    "io.containers.zstd-chunked.",
+    "io.github.containers.zstd-chunked.",
+    "io.containers.estargz.",
+    "containerd.io/snapshot/stargz",
+    "containerd.io/snapshot/remote/stargz",
+    "org.opencontainers.image.enc.",
+)
+"""Beginnings of the annotations that describe compressed or encrypted bytes, never true of a plain layer: positions and
+checksums of zstd:chunked (containers/storage) and eStargz (containerd/stargz-snapshotter), keys of ocicrypt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +81,29 @@ def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:
 def _mend(content: bytes, layers: Sequence[Layer]) -> bytes:
     """Make the manifest name `layers`, plain; the very same bytes where it does already."""
     value = msgspec.json.decode(content)
-    changed = False
-    for entry, layer in zip(value.get("layers") or (), layers, strict=True):
-        truth = {"mediaType": plain_media_type(entry["mediaType"]), "digest": str(layer.digest), "size": layer.size}
-        if any(entry[key] != truth[key] for key in truth):
-            changed = True
-            if entry["digest"] != truth["digest"]:
-                entry.pop("urls", None)  # they lead to the bytes of the other digest
-            entry.update(truth)
-            _drop_chunked(entry)
-    return msgspec.json.encode(value) if changed else content
+    entries = value.get("layers") or ()
+    mended = [_plain(entry, layer) for entry, layer in zip(entries, layers, strict=True)]
+    if mended == list(entries):
+        return content
+    return msgspec.json.encode(value | {"layers": mended})
 
 
-def _drop_chunked(entry: dict[str, object]) -> None:
+def _plain(entry: dict[str, Any], layer: Layer) -> dict[str, Any]:
+    """Return the descriptor of a layer, true of the plain tar: what was said of other bytes goes."""
+    truth = {"mediaType": plain_media_type(entry["mediaType"]), "digest": str(layer.digest), "size": layer.size}
+    mended = entry | truth
+    if mended != entry:
+        for of_other_bytes in ("urls", "data"):
+            mended.pop(of_other_bytes, None)
     notes = entry.get("annotations")
     if isinstance(notes, dict):
-        kept = {key: value for key, value in notes.items() if not str(key).startswith(_CHUNKED)}
-        entry.pop("annotations")
-        if kept:
-            entry["annotations"] = kept
+        kept = {key: note for key, note in notes.items() if not _is_of_other_bytes(key, note, entry, layer)}
+        if kept != notes:
+            mended.pop("annotations")
+            mended |= {"annotations": kept} if kept else {}
+    return mended
+
+
+def _is_of_other_bytes(key: str, note: object, entry: dict[str, Any], layer: Layer) -> bool:
+    """Return True if an annotation describes packed bytes, or names the bytes that the layer took the place of."""
+    return key.startswith(_OF_PACKED_BYTES) or note == entry["digest"] != str(layer.digest)

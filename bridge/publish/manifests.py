@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.errors import ExportError, InvalidError
+from bridge.errors import ExportError, InvalidError, UnsupportedError
 from bridge.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Digest, Manifest, plain_media_type
 from bridge.plan import Fidelity, Image
 
@@ -67,6 +67,34 @@ def docker(config: bytes, layers: Sequence[Layer]) -> bytes:
     )
     value = {"schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "config": first, "layers": others}
     return msgspec.json.encode(value)
+
+
+def require_layers(image: Image, diff_ids: Sequence[Digest], saved: bytes) -> None:
+    """Raise UnsupportedError where the layers that podman wrote are not those that the image's config names.
+
+    `saved` is the manifest of an export, whose layers are plain. Every client that verifies a config refuses such an
+    image: podman 5, skopeo, containerd, Docker (podman 5.8.6: "does not match config's DiffID"). podman 4 pulls it.
+    """
+    named = [layer.digest for layer in Manifest.parse(saved).layers]
+    require_diff_ids(image, diff_ids, named)
+
+
+def require_diff_ids(image: Image, diff_ids: Sequence[Digest], named: Sequence[Digest]) -> None:
+    """Raise UnsupportedError where `named`, the digests of the plain layers, are not the config's diff_ids."""
+    if len(named) != len(diff_ids):
+        msg = (
+            f"the config of image {image.id[:12]} names {len(diff_ids)} layers (diff_ids) and its manifest "
+            f"{len(named)}: it is no image that can be run, and is not published"
+        )
+        raise UnsupportedError(msg)
+    for diff_id, digest in zip(diff_ids, named, strict=True):
+        if digest != diff_id:
+            msg = (
+                f"the config of image {image.id[:12]} names layer {diff_id} (diff_ids), but that layer as a plain tar "
+                f"has digest {digest}: clients that verify it refuse such an image. podman 4 makes them of compressed "
+                "tars that are not gzip, and of zstd:chunked layers: import the decompressed tar, build or pull again"
+            )
+            raise UnsupportedError(msg)
 
 
 def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:

@@ -139,7 +139,7 @@ class Podman:
             layers = answer["RootFS"].get("Layers") or ()
             digest = answer.get("Digest")
             return Inspected(
-                tuple(Digest.parse(layer) for layer in layers),
+                tuple(Digest.parse(layer) for layer in layers if layer),  # docker's first format has empty ones
                 str(answer["ManifestType"]),
                 Digest.parse(digest) if digest else None,
                 str(answer.get("Architecture") or ""),

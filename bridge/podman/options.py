@@ -19,7 +19,7 @@ def _each(told: Mapping[str, Any]) -> Iterator[str]:
     in_full = {key.replace(_ALL_STORES, _STORES) for key in told if key.endswith(_ALL_STORES)}
     for key, value in told.items():
         if isinstance(value, list) and key.endswith(_ALL_STORES):
-            yield from (f"{key.replace(_ALL_STORES, _STORES)}={one}" for one in value)
+            yield from (f"{key.replace(_ALL_STORES, _STORES)}={one}" for one in value if isinstance(one, str))
         elif isinstance(value, Mapping) and isinstance(value.get("Executable"), str):
             yield f"{key}={value['Executable']}"  # a mount_program, told with its version
         elif isinstance(value, str) and key not in in_full:

@@ -95,6 +95,16 @@ async def test_a_stream_that_is_not_whole_is_told_leaves_nothing_and_is_tried_ag
         assert await rest.pull("app", "1") == made.id
 
 
+async def test_a_layer_that_an_oci_archive_lacks_is_taken_from_a_docker_archive(rest: World) -> None:
+    """podman 5 leaves layers out of an OCI archive that may not be distributed."""
+    rest.double.faults.add("export", "no layer")
+    async with rest.podman(), rest.service():
+        made = rest.double.build("localhost/app:1", "base", "own")
+        await rest.shows({"app:1": made.id})
+        assert await rest.pull("app", "1") == made.id
+    assert [line.partition(" ")[0] for line in rest.double.log("exports")] == ["oci-archive", "docker-archive"]
+
+
 @pytest.mark.parametrize("fault", ["cut", "short", "no config", "wrong bytes"])
 async def test_a_docker_archive_that_is_not_whole_is_refused_too(rest: World, fault: str) -> None:
     again = hold_again(rest, fault, bytes=11000)

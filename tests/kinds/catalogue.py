@@ -293,9 +293,9 @@ def plain_labelled_encrypted(here: Workshop, name: str) -> None:
 
 
 @kind("corrected")
-def plain_labelled_chunked(here: Workshop, name: str) -> None:
-    keys = "io.github.containers.zstd-chunked.manifest-checksum", "containerd.io/snapshot/stargz/toc.digest"
-    _mislabelled(here, name, "+zstd", *keys)
+def plain_labelled_estargz(here: Workshop, name: str) -> None:
+    keys = "io.containers.estargz.uncompressed-size", "containerd.io/snapshot/remote/stargz.prefetch"
+    _mislabelled(here, name, "+gzip", *keys)
 
 
 @kind("corrected")

@@ -20,6 +20,8 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
+"""How the media types of docker's first format begin: signed and unsigned."""
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
@@ -28,6 +30,9 @@ DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST}) | INDEX_TYPES
 
+_TAR = re.compile(r"([^+;]*[./]tar)(?:[+.;].*)?", re.ASCII | re.DOTALL)
+"""A tar, and how it was packed: `+gzip`, `.gzip`, `+zstd:chunked`, `+gzip+encrypted`, or whatever comes to exist. The
+families of image-spec and docker, non-distributable ones included, and what vendors name alike stay what they are."""
 _DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -226,9 +231,9 @@ class Manifest:
 
 
 def plain_media_type(media_type: str) -> str:
-    """Return the media type of the same layer as a plain tar, uncompressed."""
-    known = (OCI_LAYER, OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER, DOCKER_LAYER_FOREIGN)
-    for plain in known:
-        if media_type.removeprefix(plain) in ("", "+gzip", "+zstd", ".gzip", ".zstd"):
-            return plain
-    return media_type
+    """Return the media type of the same layer as a plain tar: whatever follows `tar` says how its bytes were packed.
+
+    A type that names no tar, such as an artifact's, is returned as it is.
+    """
+    match = _TAR.fullmatch(media_type)
+    return match[1] if match is not None else media_type

@@ -25,7 +25,8 @@ archive: 1.8 s for 200 MB (4.3.1)."""
 
 _PIECE = 1 << 20
 _SMALL = 64 * 1024 * 1024
-"""Bytes of the largest blob that is no layer: a config or a manifest."""
+"""Bytes of the largest document, and of the largest blob that is written although it is no layer that was asked for:
+a config or a manifest. A larger one is passed over: it can only be a layer that the config does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,10 @@ def _unpack(archive: tarfile.TarFile, wanted: Wanted, layout: Path) -> dict[Dige
         content = archive.extractfile(member) if member.isreg() else None
         if match is not None and content is not None:
             digest = Digest("sha256", match[1])
-            if digest not in wanted.known:
-                _require_small(member, digest in wanted.layers)
+            if digest not in wanted.known and (digest in wanted.layers or member.size <= _SMALL):
                 sizes[digest] = _write(content, digest, layout / "blobs" / "sha256" / digest.hex)
         elif member.name in wanted.form.documents and content is not None:
-            _require_small(member, is_layer=False)
+            _require_small(member)
             (layout / member.name).write_bytes(content.read())
         elif wanted.form.passed_over.fullmatch(member.name) is None:
             msg = f"podman's export has {member.name[:100]!r}, which is no part of an image"
@@ -141,9 +141,9 @@ def _unpack(archive: tarfile.TarFile, wanted: Wanted, layout: Path) -> dict[Dige
     return sizes
 
 
-def _require_small(member: tarfile.TarInfo, is_layer: bool) -> None:
-    if not is_layer and member.size > _SMALL:
-        msg = f"podman's export has {member.name!r} of {member.size} bytes, which is no layer of the image"
+def _require_small(member: tarfile.TarInfo) -> None:
+    if member.size > _SMALL:
+        msg = f"podman's export has {member.name!r} of {member.size} bytes, which is no document of an image"
         raise ExportError(msg)
 
 

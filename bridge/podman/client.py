@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import LineTooLong
 from bridge.errors import ImageUnknownError, InvalidError, PodmanError, UnreachableError
 from bridge.oci import DOCKER_LIST, Digest
 from bridge.plan import Image
+from bridge.podman import options
 
 _BASE = "http://podman/v4.0.0/libpod"
 _ANSWER = aiohttp.ClientTimeout(total=30)
@@ -32,11 +33,12 @@ _HALF_WRITTEN = "locating item named"
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where podman keeps images, as `/info` tells. `options` are the driver's own."""
+    """Where podman keeps images, as `/info` tells. `options` are its driver's own, each `KEY=VALUE`."""
 
     driver: str
     graph_root: Path
     run_root: Path
+    options: tuple[str, ...] = ()
 
     @property
     def images_directory(self) -> Path:
@@ -104,7 +106,8 @@ class Podman:
         answer = await self._get("/info")
         try:
             store = answer["store"]
-            return Store(store["graphDriverName"], Path(store["graphRoot"]), Path(store["runRoot"]))
+            places = Path(store["graphRoot"]), Path(store["runRoot"])
+            return Store(store["graphDriverName"], *places, options.read(store.get("graphOptions")))
         except (KeyError, TypeError) as error:
             msg = f"podman's /info lacks {error}"
             raise PodmanError(msg) from error
@@ -136,7 +139,7 @@ class Podman:
             layers = answer["RootFS"].get("Layers") or ()
             digest = answer.get("Digest")
             return Inspected(
-                tuple(Digest.parse(layer) for layer in layers),
+                tuple(Digest.parse(layer) for layer in layers if layer),  # docker's first format has empty ones
                 str(answer["ManifestType"]),
                 Digest.parse(digest) if digest else None,
                 str(answer.get("Architecture") or ""),

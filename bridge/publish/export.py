@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.errors import ExportError
-from bridge.oci import Descriptor, Digest, Manifest
+from bridge.errors import ExportError, UnsupportedError
+from bridge.oci import DOCKER_SCHEMA1, Descriptor, Digest, Manifest
 from bridge.plan import Fidelity, Image, Source
 from bridge.podman.client import Inspected, Podman
 from bridge.publish import lists, threads
@@ -109,6 +109,7 @@ class Exporter:
     @contextlib.asynccontextmanager
     async def _image(self, image: Image) -> AsyncIterator[Exported]:
         inspected = await self._podman.inspect(image.id)
+        _require_current_format(image, inspected)
         async with staged(self._tree) as directory:
             itself = frozenset({Digest("sha256", image.id)})
             alone = image.source in self.failed
@@ -166,3 +167,13 @@ class Exporter:
         digest = Digest.of(content)
         disk.write_atomically(directory / digest.hex, content, directory)
         self._tree.adopt(directory / digest.hex, digest)
+
+
+def _require_current_format(image: Image, inspected: Inspected) -> None:
+    """Raise UnsupportedError for an image in docker's first format, which has no config to verify layers by."""
+    if inspected.manifest_type.startswith(DOCKER_SCHEMA1):
+        msg = (
+            f"image {image.id[:12]} is stored as Docker schema 1, which clients no longer pull; convert it: "
+            f"`podman push --format v2s2 {image.id[:12]} dir:DIR`, then `podman pull dir:DIR`"
+        )
+        raise UnsupportedError(msg)

@@ -7,6 +7,13 @@ import msgspec
 from bridge.errors import ExportError, InvalidError
 from bridge.oci import Descriptor, Digest, Manifest
 from bridge.plan import Image
+from bridge.untrusted_json import decode
+
+
+class _Listed(msgspec.Struct, rename="pascal"):
+    """One image of a docker archive."""
+
+    layers: list[str] | None = None
 
 
 def read(layout: Path) -> tuple[bytes, bytes]:
@@ -36,6 +43,19 @@ def read_docker(directory: Path, image: Image) -> tuple[bytes, bytes]:
         return (directory / image.id).read_bytes(), (directory / "manifest.json").read_bytes()
     except FileNotFoundError as error:
         msg = f"podman's export is cut short: {error.filename} is missing"
+        raise ExportError(msg) from error
+
+
+def read_docker_layers(layout: Path) -> list[Digest]:
+    """Return the digests of the layers of a docker archive, in order, as its `manifest.json` lists them."""
+    try:
+        (listed,) = decode((layout / "manifest.json").read_bytes(), "manifest.json of podman's export", list[_Listed])
+        return [Digest.parse(f"sha256:{name.removesuffix('.tar')}") for name in listed.layers or ()]
+    except FileNotFoundError as error:
+        msg = f"podman's export is cut short: {error.filename} is missing"
+        raise ExportError(msg) from error
+    except (InvalidError, ValueError) as error:
+        msg = f"podman's export is damaged: {error}"
         raise ExportError(msg) from error
 
 

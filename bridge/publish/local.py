@@ -1,10 +1,11 @@
 """Exports by `podman image save` on the store's own machine: only layers that the tree lacks are read."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Set as AbstractSet
 
-from bridge.errors import ExportError
+from bridge.errors import ExportError, ImageUnknownError
 from bridge.oci import DOCKER_MANIFEST, Digest
 from bridge.plan import Image
 from bridge.podman import raw
@@ -30,7 +31,7 @@ class Local:
         if job.inspected.manifest_type == DOCKER_MANIFEST and raw.available():
             sizes, config = await self._beside(job)
             written = Written(sizes, config, manifests.docker(config, job.layers(sizes)))
-            return written if written.digest == job.image.digest else await self._stored(job, sizes, config)
+            return written if written.digest == job.image.digest else await self._originals(job, sizes)
         return await self._originals(job, await self._save(job))
 
     async def _beside(self, job: Job) -> tuple[dict[Digest, int], bytes]:
@@ -43,14 +44,17 @@ class Local:
             await asyncio.gather(asking, return_exceptions=True)
 
     async def _config(self, job: Job) -> bytes:
-        return await raw.config(await self._podman.store(), job.image.id)
-
-    async def _stored(self, job: Job, sizes: dict[Digest, int], config: bytes) -> Written:
-        return Written(sizes, config, None, await raw.manifests(await self._podman.store(), job.image))
+        try:
+            return await raw.config(await self._podman.store(), job.image.id)
+        except ImageUnknownError:  # skopeo does not see every store that podman sees
+            return (await self._in_docker_format(job))[0]
 
     async def index(self, image: Image) -> bytes:
-        """Return the index of a manifest list; needs skopeo."""
-        return await raw.index(await self._podman.store(), image.id)
+        """Return the index of a manifest list."""
+        if raw.available():
+            with contextlib.suppress(ImageUnknownError):
+                return await raw.index(await self._podman.store(), image.id)
+        return await self._commands.index(image.id)
 
     async def _save(self, job: Job) -> dict[Digest, int]:
         """Have podman write the layers, and verify each as soon as it is there, while podman writes the next."""
@@ -65,7 +69,21 @@ class Local:
         finally:
             saving.cancel()
             await asyncio.gather(saving, return_exceptions=True)
+        await self._push_left_out(job)
         return sizes | await _verify_all(job, job.missing - sizes.keys())
+
+    async def _push_left_out(self, job: Job) -> None:
+        """Have podman push the layers that a whole save left out because they may not be distributed."""
+        left_out = [digest for digest in job.missing if not job.blob(digest).exists()]
+        if not left_out or not (job.layout / "index.json").exists():
+            return
+        saved, _ = await threads.run(layout.read, job.layout)
+        manifests.require_layers(job.image, job.inspected.diff_ids, saved)
+        directory = job.directory / "pushed"
+        await self._commands.push(job.image.id, Output(directory, job.scratch), job.progress)
+        for digest in left_out:
+            with contextlib.suppress(FileNotFoundError):
+                (directory / digest.hex).rename(job.blob(digest))
 
     async def _originals(self, job: Job, sizes: dict[Digest, int]) -> Written:
         """Find podman's own manifest and config; ask no more programs than the image needs.
@@ -77,15 +95,26 @@ class Local:
         """
         image = job.image
         saved, config = await threads.run(layout.read, job.layout)
+        manifests.require_layers(image, job.inspected.diff_ids, saved)
         if image.digest is not None and Digest.of(saved) == image.digest:
             return Written(sizes, config, saved)
         if raw.available():
-            return await self._stored(job, sizes, await self._config(job))
+            try:
+                store = await self._podman.store()
+                return Written(sizes, await raw.config(store, image.id), None, await raw.manifests(store, image))
+            except ImageUnknownError:  # skopeo does not see every store that podman sees
+                if not await self._podman.exists(image):
+                    raise
         if job.inspected.manifest_type != DOCKER_MANIFEST:
             return Written(sizes, config, saved)
+        return Written(sizes, *await self._in_docker_format(job))
+
+    async def _in_docker_format(self, job: Job) -> tuple[bytes, bytes]:
+        """Have podman write a docker-format image once more, whole, in its own format; return config and manifest."""
         directory = job.directory / "docker"
-        await self._commands.save_docker(image.id, Output(directory, job.scratch), job.progress)
-        return Written(sizes, *await threads.run(layout.read_docker, directory, image))
+        if not directory.exists():
+            await self._commands.save_docker(job.image.id, Output(directory, job.scratch), job.progress)
+        return await threads.run(layout.read_docker, directory, job.image)
 
 
 def _output(job: Job) -> Output:

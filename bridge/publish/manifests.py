@@ -2,15 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from bridge.errors import ExportError, InvalidError
+from bridge.errors import ExportError, InvalidError, UnsupportedError
 from bridge.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Digest, Manifest, plain_media_type
 from bridge.plan import Fidelity, Image
 
-_CHUNKED = ("io.containers.zstd-chunked.", "io.github.containers.zstd-chunked.")
-"""Annotations that describe compressed bytes: untrue of a plain layer."""
+_OF_PACKED_BYTES = (
+    "io.containers.zstd-chunked.",
+    "io.github.containers.zstd-chunked.",
+    "io.containers.estargz.",
+    "containerd.io/snapshot/stargz",
+    "containerd.io/snapshot/remote/stargz",
+    "org.opencontainers.image.enc.",
+)
+"""Beginnings of the annotations that describe compressed or encrypted bytes, never true of a plain layer: positions and
+checksums of zstd:chunked (containers/storage) and eStargz (containerd/stargz-snapshotter), keys of ocicrypt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,34 @@ def docker(config: bytes, layers: Sequence[Layer]) -> bytes:
     return msgspec.json.encode(value)
 
 
+def require_layers(image: Image, diff_ids: Sequence[Digest], saved: bytes) -> None:
+    """Raise UnsupportedError where the layers that podman wrote are not those that the image's config names.
+
+    `saved` is the manifest of an export, whose layers are plain. Every client that verifies a config refuses such an
+    image: podman 5, skopeo, containerd, Docker (podman 5.8.6: "does not match config's DiffID"). podman 4 pulls it.
+    """
+    named = [layer.digest for layer in Manifest.parse(saved).layers]
+    require_diff_ids(image, diff_ids, named)
+
+
+def require_diff_ids(image: Image, diff_ids: Sequence[Digest], named: Sequence[Digest]) -> None:
+    """Raise UnsupportedError where `named`, the digests of the plain layers, are not the config's diff_ids."""
+    if len(named) != len(diff_ids):
+        msg = (
+            f"the config of image {image.id[:12]} names {len(diff_ids)} layers (diff_ids) and its manifest "
+            f"{len(named)}: it is no image that can be run, and is not published"
+        )
+        raise UnsupportedError(msg)
+    for diff_id, digest in zip(diff_ids, named, strict=True):
+        if digest != diff_id:
+            msg = (
+                f"the config of image {image.id[:12]} names layer {diff_id} (diff_ids), but that layer as a plain tar "
+                f"has digest {digest}: clients that verify it refuse such an image. podman 4 makes them of compressed "
+                "tars that are not gzip, and of zstd:chunked layers: import the decompressed tar, build or pull again"
+            )
+            raise UnsupportedError(msg)
+
+
 def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:
     try:
         manifest = Manifest.parse(content)
@@ -72,22 +109,29 @@ def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:
 def _mend(content: bytes, layers: Sequence[Layer]) -> bytes:
     """Make the manifest name `layers`, plain; the very same bytes where it does already."""
     value = msgspec.json.decode(content)
-    changed = False
-    for entry, layer in zip(value.get("layers") or (), layers, strict=True):
-        truth = {"mediaType": plain_media_type(entry["mediaType"]), "digest": str(layer.digest), "size": layer.size}
-        if any(entry[key] != truth[key] for key in truth):
-            changed = True
-            if entry["digest"] != truth["digest"]:
-                entry.pop("urls", None)  # they lead to the bytes of the other digest
-            entry.update(truth)
-            _drop_chunked(entry)
-    return msgspec.json.encode(value) if changed else content
+    entries = value.get("layers") or ()
+    mended = [_plain(entry, layer) for entry, layer in zip(entries, layers, strict=True)]
+    if mended == list(entries):
+        return content
+    return msgspec.json.encode(value | {"layers": mended})
 
 
-def _drop_chunked(entry: dict[str, object]) -> None:
+def _plain(entry: dict[str, Any], layer: Layer) -> dict[str, Any]:
+    """Return the descriptor of a layer, true of the plain tar: what was said of other bytes goes."""
+    truth = {"mediaType": plain_media_type(entry["mediaType"]), "digest": str(layer.digest), "size": layer.size}
+    mended = entry | truth
+    if mended != entry:
+        for of_other_bytes in ("urls", "data"):
+            mended.pop(of_other_bytes, None)
     notes = entry.get("annotations")
     if isinstance(notes, dict):
-        kept = {key: value for key, value in notes.items() if not str(key).startswith(_CHUNKED)}
-        entry.pop("annotations")
-        if kept:
-            entry["annotations"] = kept
+        kept = {key: note for key, note in notes.items() if not _is_of_other_bytes(key, note, entry, layer)}
+        if kept != notes:
+            mended.pop("annotations")
+            mended |= {"annotations": kept} if kept else {}
+    return mended
+
+
+def _is_of_other_bytes(key: str, note: object, entry: dict[str, Any], layer: Layer) -> bool:
+    """Return True if an annotation describes packed bytes, or names the bytes that the layer took the place of."""
+    return key.startswith(_OF_PACKED_BYTES) or note == entry["digest"] != str(layer.digest)

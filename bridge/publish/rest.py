@@ -6,6 +6,7 @@ For a podbridge that cannot see podman's store: a user of its own with access to
 import asyncio
 import contextlib
 import socket
+from collections.abc import Set as AbstractSet
 
 from bridge.errors import ExportError, UnreachableError
 from bridge.oci import DOCKER_MANIFEST, Digest
@@ -30,7 +31,10 @@ class Rest:
         podman and buildah write manifests in one way only, and the digest that podman shows proves it.
         """
         is_docker = job.inspected.manifest_type == DOCKER_MANIFEST
-        blobs = await self._receive(job, archive.DOCKER if is_docker else archive.OCI)
+        blobs = await self._receive(job, archive.DOCKER if is_docker else archive.OCI, frozenset(job.known))
+        await threads.run(_require_layers, job, is_docker)
+        if not is_docker and job.missing - blobs.keys():  # podman 5 keeps back what may not be distributed
+            blobs |= await self._receive(job, archive.DOCKER, job.known.keys() | blobs.keys())
         sizes = {digest: blobs[digest] for digest in job.missing & blobs.keys()}
         for digest in job.missing - sizes.keys():
             msg = f"podman left out layer {digest} of image {job.image.id[:12]}"
@@ -49,10 +53,10 @@ class Rest:
         )
         raise ExportError(msg)
 
-    async def _receive(self, job: Job, form: archive.Form) -> dict[Digest, int]:
+    async def _receive(self, job: Job, form: archive.Form, known: AbstractSet[Digest]) -> dict[Digest, int]:
         """Read the archive in a thread; a cancellation closes the connection, and the thread with it."""
         with await self._connect() as connection:
-            wanted = archive.Wanted(job.image.id, form, job.missing, frozenset(job.known))
+            wanted = archive.Wanted(job.image.id, form, job.missing, known)
             receiving = asyncio.ensure_future(threads.run(archive.receive, connection, wanted, job.layout))
             try:
                 return await asyncio.shield(receiving)
@@ -78,6 +82,15 @@ class Rest:
             raise
         connection.settimeout(self._stall)
         return connection
+
+
+def _require_layers(job: Job, is_docker: bool) -> None:
+    """Raise UnsupportedError where the archive's layers are not those that the config names."""
+    if is_docker:
+        named = layout.read_docker_layers(job.layout)
+        manifests.require_diff_ids(job.image, job.inspected.diff_ids, named)
+    else:
+        manifests.require_layers(job.image, job.inspected.diff_ids, layout.read(job.layout)[0])
 
 
 def _docker(job: Job, sizes: dict[Digest, int]) -> Written:

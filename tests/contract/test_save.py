@@ -96,6 +96,17 @@ async def test_oci_dir_gives_a_docker_image_another_id_and_docker_dir_keeps_it(
 
 
 @pytest.mark.parametrize("form", ["oci", "docker"])
+async def test_a_push_to_a_directory_has_every_layer_plain_under_its_hex(
+    backend: Backend, podman: Podman, tmp_path: Path, form: str
+) -> None:
+    image_id = backend.build(f"localhost/s-push-{form}:1", None, f"--format={form}")
+    (tmp_path / "scratch").mkdir()
+    await Commands(backend.command).push(image_id, Output(tmp_path / "p", tmp_path / "scratch"), lambda: None)
+    for name in [image_id, *(digest.hex for digest in (await podman.inspect(image_id)).diff_ids)]:
+        assert Digest.of((tmp_path / "p" / name).read_bytes()).hex == name
+
+
+@pytest.mark.parametrize("form", ["oci", "docker"])
 async def test_skopeo_prints_the_stored_manifest_and_config(
     backend: Backend, podman: Podman, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,15 @@ def main(root: str, words: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="podman")
     verbs = parser.add_subparsers(required=True)
-    image = verbs.add_parser("image").add_subparsers(required=True).add_parser("save")
+    of_images = verbs.add_parser("image").add_subparsers(required=True)
+    push = of_images.add_parser("push")
+    push.add_argument("--quiet", action="store_true")
+    push.add_argument("image")
+    push.add_argument("destination")
+    push.set_defaults(
+        run=lambda double, asked: save.push(double, Path(asked.destination.removeprefix("dir:")), asked.image)
+    )
+    image = of_images.add_parser("save")
     for switch in ("--quiet", "--uncompressed"):
         image.add_argument(switch, action="store_true")
     image.add_argument("--format", choices=("oci-dir", "docker-dir"))

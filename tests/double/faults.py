@@ -1,6 +1,6 @@
 """Faults on demand: a queue at each point of the double, on disk, so that every process of it sees them.
 
-Points: `version`, `listing`, `inspect`, `exists`, `events`, `save`, `export`, `service`.
+Points: `version`, `listing`, `inspect`, `exists`, `events`, `save`, `push`, `export`, `service`.
 """
 
 import fcntl

@@ -36,7 +36,7 @@ class Save:
         for number, name in enumerate(self.image["layers"]):
             if self._stops(number):
                 return 0
-            if not (self.blobs / name).exists():
+            if not (self.blobs / name).exists() and not self._leaves_out(number):
                 self._layer(number, name)
         if self._stops(len(self.image["layers"])):
             return 0
@@ -55,6 +55,10 @@ class Save:
     def _stops(self, number: int) -> bool:
         """Say whether the save ends here with exit code 0, as one does that was sent SIGTERM (4.3.1)."""
         return self.fault.kind == "partial" and self.fault["after"] == number
+
+    def _leaves_out(self, number: int) -> bool:
+        """Say whether a layer is passed over, as podman 5 does with those that may not be distributed (5.8.6)."""
+        return self.fault.kind == "leaves out" and self.fault["layer"] == number
 
     def _layer(self, number: int, name: str) -> None:
         content = self._read(name)
@@ -109,6 +113,20 @@ class Save:
         entries = [images.descriptor(manifest, MANIFEST_TYPE)] * (2 if self.fault.kind == "two entries" else 1)
         if self.fault.kind != "no index":
             (self.output / "index.json").write_bytes(images.encode({"schemaVersion": 2, "manifests": entries}))
+
+
+def push(double: Double, output: Path, text: str) -> int:
+    """Push an image to a directory; return podman's exit code."""
+    image = double.find(text)
+    fault = double.faults.take("push")
+    if image is None:
+        sys.stderr.write(f"Error: {text}: image not known\n")
+        return 125
+    code = Save(double, image, output).docker()
+    if fault.kind == "leaves out":
+        (output / image["layers"][fault["layer"]]).unlink()
+    double.emit("push", image["Id"], actor=image["Id"])
+    return code
 
 
 def run(double: Double, form: str, output: Path, text: str) -> int:

@@ -56,6 +56,25 @@ async def test_a_broken_export_is_told_is_not_visible_and_is_tried_again_after_a
     assert [record.levelname for record in caplog.records if "app:1" in record.getMessage()] == ["WARNING"]
 
 
+async def test_a_layer_that_a_save_leaves_out_is_taken_from_a_push(world: World) -> None:
+    """podman 5 leaves layers out of a whole save that may not be distributed, and pushes them to a directory."""
+    async with world.podman(), world.service():
+        world.double.faults.add("save", "leaves out", layer=1)
+        made = world.double.build("localhost/app:1", "base", "own")
+        await world.shows({"app:1": made.id})
+        assert await world.pull("app", "1") == made.id
+        await world.settled()
+
+
+async def test_a_layer_that_podman_writes_in_no_way_is_named_and_tried_again(world: World) -> None:
+    async with world.podman(), world.service():
+        world.double.faults.add("save", "leaves out", layer=1)
+        world.double.faults.add("push", "leaves out", layer=1)
+        made = world.double.build("localhost/app:1", "base", "own")
+        assert f"left out layer sha256:{made.layer_names[1]}" in await world.failed("app:1")
+        await world.shows({"app:1": made.id})
+
+
 async def test_a_wrong_config_that_an_export_wrote_is_replaced_by_the_one_in_the_store(world: World) -> None:
     async with world.podman(), world.service():
         world.double.faults.add("save", "wrong config")

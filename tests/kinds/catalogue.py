@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge import oci
+from tests.end_to_end.programs import run
 from tests.end_to_end.stores import Store
 from tests.kinds import layouts
 from tests.kinds.layouts import EMPTY_TAR, Layer, tar
@@ -28,12 +29,16 @@ class Kind:
 
 KINDS: list[Kind] = []
 
+PODMAN = int(run("podman", "--version").split()[-1].partition(".")[0])
+"""The first number of podman's version."""
 
-def kind(fidelity: str) -> Callable[[Make], Make]:
-    """Note a function as the maker of a kind, which it names."""
+
+def kind(fidelity: str, before: int = 1000) -> Callable[[Make], Make]:
+    """Note a function as the maker of a kind, which it names, for podman before a version."""
 
     def note(make: Make) -> Make:
-        KINDS.append(Kind(make.__name__.replace("_", "-"), fidelity, make))
+        if before > PODMAN:
+            KINDS.append(Kind(make.__name__.replace("_", "-"), fidelity, make))
         return make
 
     return note
@@ -252,8 +257,9 @@ def config_of_a_megabyte(here: Workshop, name: str) -> None:
 _ELSEWHERE = {"urls": ["http://127.0.0.1:1/layer"]}
 
 
-@kind("exact")
+@kind("exact", before=5)
 def nondistributable(here: Workshop, name: str) -> None:
+    """Keep the `urls`. podman 5 asks them first when it pulls, and nothing answers on these (5.8.6)."""
     _by_hand(here, name, [Layer(tar(name), oci.OCI_LAYER_NONDISTRIBUTABLE, _ELSEWHERE)])
 
 
@@ -266,6 +272,49 @@ def nondistributable_gzip(here: Workshop, name: str) -> None:
 def docker_foreign(here: Workshop, name: str) -> None:
     layers = [Layer(tar(name), oci.DOCKER_LAYER_FOREIGN, _ELSEWHERE).gzipped()]
     _by_hand(here, name, layers, mediaType=oci.DOCKER_MANIFEST)
+
+
+@kind("rebuilt")
+def decrypted(here: Workshop, name: str) -> None:
+    """Encrypt an image, and copy it into the store with the key."""
+    key, public = here.keys()
+    layouts.write(here.directory / name, [Layer(tar(f"{name}-{number}")).gzipped() for number in range(2)])
+    words = "--quiet", "--encryption-key", f"jwe:{public}"
+    run("skopeo", "copy", *words, f"dir:{here.directory / name}", f"dir:{here.directory / name}-secret")
+    there = here.store.skopeo_name(f"localhost/{name}:1")
+    run("skopeo", "copy", "--quiet", "--decryption-key", key, f"dir:{here.directory / name}-secret", there)
+
+
+def _mislabelled(here: Workshop, name: str, suffix: str, *keys: str, base: str = oci.OCI_LAYER) -> None:
+    more = {"annotations": {"org.example.note": "kept", **dict.fromkeys(keys, "e30=")}}
+    _by_hand(here, name, [Layer(tar(f"{name}-{number}"), base + suffix, more) for number in range(2)])
+
+
+@kind("corrected", before=5)
+def plain_labelled_encrypted(here: Workshop, name: str) -> None:
+    """Do what some versions of skopeo leave of a decryption: the origin's label and keys, over a plain tar.
+
+    podman 5 itself neither saves nor pushes such an image: "unsupported MIME type for decompression" (5.8.6).
+    """
+    keys = "org.opencontainers.image.enc.keys.jwe", "org.opencontainers.image.enc.pubopts"
+    _mislabelled(here, name, "+gzip+encrypted", *keys)
+
+
+@kind("corrected")
+def plain_labelled_estargz(here: Workshop, name: str) -> None:
+    keys = "io.containers.estargz.uncompressed-size", "containerd.io/snapshot/remote/stargz.prefetch"
+    _mislabelled(here, name, "+gzip", *keys)
+
+
+@kind("corrected", before=5)
+def plain_labelled_bz2(here: Workshop, name: str) -> None:
+    _mislabelled(here, name, "+bz2")
+
+
+@kind("corrected", before=5)
+def plain_nondistributable_labelled_encrypted(here: Workshop, name: str) -> None:
+    key = "org.opencontainers.image.enc.keys.pkcs7"
+    _mislabelled(here, name, "+zstd+encrypted", key, base=oci.OCI_LAYER_NONDISTRIBUTABLE)
 
 
 _ANNOTATED: dict[str, Any] = {

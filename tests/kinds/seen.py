@@ -52,7 +52,10 @@ def image(client: Client, repository: str, reference: str) -> Image:
     layers = tuple(_blob(client, repository, layer) for layer in content.get("layers") or ())
     for descriptor, layer in zip(content.get("layers") or (), layers, strict=True):
         assert not layer.startswith(_COMPRESSED)
-        assert not descriptor["mediaType"].endswith(("gzip", "zstd")), "the layer is a plain tar"
+        assert descriptor["mediaType"].endswith(".tar"), "the layer is a plain tar"
+        assert not any(
+            "enc." in key or "chunked" in key or "stargz" in key for key in descriptor.get("annotations", ())
+        )
         if layer:
             tarfile.open(fileobj=BytesIO(layer), mode="r:").close()
     roots = json.loads(config)["rootfs"]["diff_ids"] or []

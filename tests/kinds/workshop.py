@@ -34,6 +34,14 @@ class Workshop:
         run("skopeo", "copy", "--quiet", "--dest-tls-verify=false", *words, f"dir:{source}", name)
         return name
 
+    def keys(self) -> tuple[Path, Path]:
+        """Return a private key and its public one, made when they are asked for first."""
+        private, public = self.directory / "key.pem", self.directory / "public.pem"
+        if not public.exists():
+            run("openssl", "genrsa", "-out", private, "2048")
+            run("openssl", "rsa", "-in", private, "-pubout", "-out", public)
+        return private, public
+
     def inspect(self, *names: str) -> list[dict[str, Any]]:
         """Return what podman says of images."""
         told: list[dict[str, Any]] = json.loads(self.store.podman("image", "inspect", *names))

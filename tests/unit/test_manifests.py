@@ -7,7 +7,14 @@ import msgspec
 import pytest
 
 from bridge.errors import ExportError
-from bridge.oci import DOCKER_LAYER, DOCKER_MANIFEST, OCI_LAYER, Digest
+from bridge.oci import (
+    DOCKER_LAYER,
+    DOCKER_LAYER_FOREIGN,
+    DOCKER_MANIFEST,
+    OCI_LAYER,
+    OCI_LAYER_NONDISTRIBUTABLE,
+    Digest,
+)
 from bridge.plan import Fidelity, Image
 from bridge.publish.manifests import Layer, choose
 
@@ -70,6 +77,95 @@ def test_annotations_of_compressed_bytes_are_dropped_from_a_rebuilt_layer() -> N
     first, second = msgspec.json.decode(content)["layers"]
     assert "annotations" not in first
     assert second["annotations"] == {"kept": "yes"}
+
+
+SUFFIXES = [
+    "+gzip",
+    "+zstd",
+    ".gzip",
+    ".zstd",
+    "+bz2",
+    "+zstd:chunked",
+    "+encrypted",
+    "+gzip+encrypted",
+    ".gzip+encrypted",
+]
+SUFFIXES += ["+zstd+encrypted", "+lz4", ".xz", "+gzip;level=9", "+", "+newer.kind-1"]
+TARS = [OCI_LAYER, OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER, DOCKER_LAYER_FOREIGN, "application/vnd.example.root.tar"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("tar", TARS)
+def test_whatever_a_plain_tar_was_packed_in_it_is_labelled_plain_in_its_own_family(tar: str, suffix: str) -> None:
+    stored = manifest(LAYERS, tar + suffix)
+    assert choose(image(Digest.of(stored)), LAYERS, None, [stored]) == (manifest(LAYERS, tar), Fidelity.CORRECTED)
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        *TARS,
+        "application/vnd.wasm.content.layer.v1+wasm",
+        "application/vnd.dev.cosign.simplesigning.v1+json",
+        "application/vnd.example.start+gzip",
+        "application/vnd.example.tarball+gzip",
+        "application/octet-stream",
+        "",
+    ],
+)
+def test_a_media_type_that_is_plain_or_names_no_tar_is_left_as_it_is(media_type: str) -> None:
+    stored = manifest(LAYERS, media_type)
+    assert choose(image(Digest.of(stored)), LAYERS, None, [stored]) == (stored, Fidelity.EXACT)
+
+
+OF_PACKED_BYTES = [
+    "org.opencontainers.image.enc.keys.jwe",
+    "org.opencontainers.image.enc.keys.provider.example",
+    "org.opencontainers.image.enc.pubopts",
+    "io.github.containers.zstd-chunked.manifest-checksum",
+    "io.github.containers.zstd-chunked.tarsplit-position",
+    "io.containers.zstd-chunked.manifest-position",
+    "io.containers.estargz.uncompressed-size",
+    "containerd.io/snapshot/stargz/toc.digest",
+    "containerd.io/snapshot/remote/stargz.prefetch",
+]
+
+
+@pytest.mark.parametrize("suffix", ["", "+gzip", "+zstd+encrypted"])
+@pytest.mark.parametrize("key", OF_PACKED_BYTES)
+def test_what_is_said_of_packed_bytes_is_never_said_of_a_plain_layer(key: str, suffix: str) -> None:
+    value = msgspec.json.decode(manifest(LAYERS, OCI_LAYER + suffix))
+    value["layers"][0]["annotations"] = {key: "1"}
+    value["layers"][1]["annotations"] = {"org.opencontainers.image.encyclopedia": "kept", key: "1"}
+    stored = msgspec.json.encode(value)
+    content, fidelity = choose(image(Digest.of(stored)), LAYERS, None, [stored])
+    first, second = msgspec.json.decode(content)["layers"]
+    assert fidelity is Fidelity.CORRECTED
+    assert "annotations" not in first
+    assert second["annotations"] == {"org.opencontainers.image.encyclopedia": "kept"}
+
+
+def test_what_a_descriptor_says_of_the_bytes_that_are_gone_goes_with_them() -> None:
+    gone = compressed(b"z")
+    value = msgspec.json.decode(manifest(gone, OCI_LAYER + "+gzip"))
+    value["layers"][0] |= {"urls": ["https://example.com/l"], "data": "eg==", "platform": {"os": "linux"}}
+    value["layers"][0]["annotations"] = {"com.example/blob-digest": str(gone[0].digest), "com.example/from": "x"}
+    content, _ = choose(image(None), LAYERS, None, [msgspec.json.encode(value)])
+    assert msgspec.json.decode(content)["layers"][0] == {
+        "mediaType": OCI_LAYER,
+        "digest": str(LAYERS[0].digest),
+        "size": 3,
+        "platform": {"os": "linux"},
+        "annotations": {"com.example/from": "x"},
+    }
+
+
+def test_a_layer_that_is_true_keeps_its_urls_and_data() -> None:
+    value = msgspec.json.decode(manifest(LAYERS, OCI_LAYER_NONDISTRIBUTABLE))
+    value["layers"][0] |= {"urls": ["https://example.com/l"], "data": "b25l"}
+    value["layers"][0]["annotations"] = {"com.example/blob-digest": str(LAYERS[0].digest)}
+    stored = msgspec.json.encode(value)
+    assert choose(image(Digest.of(stored)), LAYERS, None, [stored]) == (stored, Fidelity.EXACT)
 
 
 def test_a_saved_manifest_that_podman_mislabels_is_rebuilt_where_nothing_is_stored() -> None:

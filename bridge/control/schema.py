@@ -79,10 +79,17 @@ class PublicationList(msgspec.Struct):
     publications: list[PublicationView]
 
 
+class DamageView(msgspec.Struct):
+    """An image that podman has and cannot read: podman's words, and the cure. `image` is empty if podman names none."""
+
+    image: str
+    message: str
+
+
 class Status(msgspec.Struct, rename="camel"):
     """How the service is. `registry` is HOST:PORT, `scheme` how it is spoken to: http or https.
 
-    `sockets` are the addresses of its endpoints, by name.
+    `sockets` are the addresses of its endpoints, by name. `damage` are the images that podman cannot read.
     """
 
     version: str
@@ -99,6 +106,7 @@ class Status(msgspec.Struct, rename="camel"):
     failures: list[PublicationView]
     sockets: dict[str, str] = {}
     scheme: str = "http"
+    damage: list[DamageView] = []
 
 
 class DecisionView(msgspec.Struct, rename="camel"):

@@ -48,6 +48,10 @@ class Local:
     async def _stored(self, job: Job, sizes: dict[Digest, int], config: bytes) -> Written:
         return Written(sizes, config, None, await raw.manifests(await self._podman.store(), job.image))
 
+    async def current(self, image: Image) -> Digest | None:
+        """Have skopeo print the current manifest; without skopeo nothing tells."""
+        return await raw.current(await self._podman.store(), image.id) if raw.available() else None
+
     async def index(self, image: Image) -> bytes:
         """Return the index of a manifest list; needs skopeo."""
         return await raw.index(await self._podman.store(), image.id)

@@ -57,10 +57,12 @@ class Service:
             self._double.note("requests", f"end {path}")
         return response
 
-    async def _version(self, _: web.Request) -> web.Response:
+    async def _version(self, request: web.Request) -> web.StreamResponse:
         fault = self._double.faults.take("version")
         if fault.kind == "hold":
             await Gate(Path(fault["gate"])).passing()
+        if fault.kind == "endless":
+            return await _endless(request, fault["begin"].encode(), fault["more"].encode())
         return _json({"Version": VERSION, "Components": []})
 
     async def _info(self, _: web.Request) -> web.Response:
@@ -89,15 +91,18 @@ class Service:
             case "cut":
                 return await _cut(request, content)
             case "endless":
-                return await _endless(request, fault["begin"].encode(), fault["more"].encode())
+                return await _endless(request, fault["begin"].encode(), fault["more"].encode(), fault["status"])
             case "hold":
                 await Gate(Path(fault["gate"])).passing()
         if refused:
             return _problem(500, "file does not exist", refused)
         return web.Response(body=content, content_type="application/json")
 
-    async def _inspect(self, request: web.Request) -> web.Response:
-        image = self._find(request, "inspect")
+    async def _inspect(self, request: web.Request) -> web.StreamResponse:
+        fault = self._double.faults.take("inspect")
+        if fault.kind == "endless":
+            return await _endless(request, fault["begin"].encode(), fault["more"].encode())
+        image = None if fault.kind == "unknown" else self._find(request)
         if image is None:
             return _unknown(request)
         if "lost" in image:
@@ -114,7 +119,7 @@ class Service:
         fault = self._double.faults.take("exists")
         if fault.kind == "fail":
             return _problem(500, "internal error", fault["words"])
-        unknown = fault.kind == "unknown" or self._find(request, "") is None
+        unknown = fault.kind == "unknown" or self._find(request) is None
         return _unknown(request) if unknown else web.Response(status=204)
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
@@ -141,7 +146,7 @@ class Service:
         return response
 
     async def _list_exists(self, request: web.Request) -> web.Response:
-        if self._find(request, "") is None:
+        if self._find(request) is None:
             return _problem(404, "manifest not found", "manifest not found")
         cause = "image is not a manifest list"
         return _problem(500, cause, f"{request.match_info['id']}: {cause}")
@@ -157,9 +162,7 @@ class Service:
             request.transport.close()  # without an orderly end of the body, as podman 4.3.1 does
         return response
 
-    def _find(self, request: web.Request, point: str) -> dict[str, Any] | None:
-        if point and self._double.faults.take(point).kind == "unknown":
-            return None
+    def _find(self, request: web.Request) -> dict[str, Any] | None:
         return self._double.find(request.match_info["id"])
 
 
@@ -198,9 +201,9 @@ def refusal(image: dict[str, Any]) -> str:
     return f'retrieving label for image "{name}": you may need to remove the image to resolve the error: {why}'
 
 
-async def _endless(request: web.Request, begin: bytes, more: bytes) -> web.StreamResponse:
+async def _endless(request: web.Request, begin: bytes, more: bytes, status: int = 200) -> web.StreamResponse:
     """Send an answer that has no end."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):
         await response.write(begin)

@@ -97,7 +97,7 @@ async def test_sync_publishes_the_sound_images_says_what_it_could_not_read_and_e
 
 
 async def test_a_partial_listing_of_which_podman_names_nothing_is_told_too(world: World) -> None:
-    """podman 5.8.6 says only `invalid character 'g'` of a manifest that is no JSON, and lists the others if asked so."""
+    """podman 5.8.6 says only `invalid character 'g'` of a manifest that is no JSON."""
     good = world.double.build("localhost/good:1")
     async with world.podman(), world.service():
         await world.shows({"good:1": good.id})

@@ -18,7 +18,7 @@ from bridge.control.schema import (
     State,
 )
 from bridge.oci import Reference
-from bridge.plan import Damage, Plan, Publication, Shown, Target, is_mass_withdrawal
+from bridge.plan import Damage, Fidelity, Plan, Publication, Shown, Target, is_mass_withdrawal
 from bridge.policy import Decision
 from bridge.publish.failures import Failure
 from bridge.publish.job import Progress
@@ -33,7 +33,7 @@ def published(publication: Publication, damaged: Collection[str] = ()) -> Public
         name=publication.name,
         image=publication.source.image_id,
         digest=str(publication.descriptor.digest),
-        podman_digest=str(publication.source.digest or ""),
+        podman_digest=_podman_digest(publication),
         media_type=publication.descriptor.media_type,
         fidelity=str(publication.fidelity),
         reason=publication.reason,
@@ -45,6 +45,14 @@ def published(publication: Publication, damaged: Collection[str] = ()) -> Public
         gone=publication.gone,
         message=_message(publication, damaged),
     )
+
+
+def _podman_digest(publication: Publication) -> str:
+    """Return the digest of podman's manifest: where podman does not tell it, what it exported may be that manifest."""
+    known = publication.source.digest
+    if known is None and publication.fidelity is Fidelity.EXACT:
+        known = publication.descriptor.digest
+    return str(known or "")
 
 
 def _message(publication: Publication, damaged: Collection[str]) -> str:

@@ -1,10 +1,13 @@
 """Of an image with several manifests that one is served which `podman push` sends."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from bridge import oci
+from bridge.podman.service import listens
+from tests.end_to_end.programs import SOON, eventually
 from tests.end_to_end.services import Service
 from tests.end_to_end.stores import Store
 from tests.kinds import layouts, seen
@@ -30,16 +33,28 @@ def build(store: Store, text: str, form: str = "oci") -> str:
 def test_what_podman_pushes_is_served_whichever_manifest_was_stored_first(
     own: Workshop, directory: Path, export: str
 ) -> None:
-    service = Service(own.store, directory / "p", {"podman": {"command": own.store.command, "export": export}})
-    served = []
-    for number, text in enumerate(("A", "B", "A")):
-        build(own.store, text)
-        service.tell("sync")
-        (view,) = seen.views(service, "--tree", str(service.tree))
-        sent = pushed(own.store, "localhost/app:1", directory / f"{number}")
-        assert (view["digest"], view["fidelity"]) == (sent, "exact")
-        served.append(view["digest"])
+    socket = own.store.directory / "rest.sock"
+    settings = {"socket": f"unix://{socket}", "command": own.store.command, "export": export}
+    service = Service(own.store, directory / "p", {"podman": settings})
+    command = [*own.store.command, "system", "service", "--time=0", f"unix://{socket}"]
+    podman = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: listens(socket))
+        served = [serve(own.store, service, directory / f"{number}", text) for number, text in enumerate("ABA")]
+    finally:
+        podman.terminate()
+        podman.wait(SOON)
     assert served[0] == served[2] != served[1]
+
+
+def serve(store: Store, service: Service, directory: Path, text: str) -> str:
+    """Build, publish, and return the digest that is served: that of what podman pushes."""
+    build(store, text)
+    service.tell("sync")
+    (view,) = seen.views(service, "--tree", str(service.tree))
+    sent = pushed(store, "localhost/app:1", directory)
+    assert (view["digest"], view["podmanDigest"], view["fidelity"]) == (sent, sent, "exact")
+    return sent
 
 
 def test_an_image_pulled_again_with_other_annotations_is_served_with_these(own: Workshop, directory: Path) -> None:

@@ -42,10 +42,10 @@ class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
     """One reference: what it shows, or why it does not. What is left out is empty, 0 or false.
 
     `digest` is the one that is served, also while a later image is pending or has failed; `podmanDigest`
-    that of podman's current manifest of `image`, empty if podman
-    does not tell, `origins` are all that podman knows it by. `fidelity` says how
-    the first relates to the others, `reason` why, and `message` why the state is what it is. `keep` is
-    how long a publication outlives its image, null for good; `gone` is when that left the store;
+    that of podman's own manifest of `image`: the one that is served if it is podman's, or else the
+    current one, empty if podman does not tell; `origins` are all that podman knows it by. `fidelity` says
+    how the first relates to the others, `reason` why, and `message` why the state is what it is. `keep`
+    is how long a publication outlives its image, null for good; `gone` is when that left the store;
     `withdrawn` when the reference did, whose bytes stay for the grace period. `retryAt` is when a
     failure is tried again.
     """

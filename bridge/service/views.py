@@ -48,11 +48,10 @@ def published(publication: Publication, damaged: Collection[str] = ()) -> Public
 
 
 def _podman_digest(publication: Publication) -> str:
-    """Return the digest of podman's manifest: where podman does not tell it, what it exported may be that manifest."""
-    known = publication.source.digest
-    if known is None and publication.fidelity is Fidelity.EXACT:
-        known = publication.descriptor.digest
-    return str(known or "")
+    """Return the digest of podman's own manifest: the one that is served if that is one, or else the current one."""
+    if publication.fidelity is Fidelity.EXACT:
+        return str(publication.descriptor.digest)
+    return str(publication.source.digest or "")
 
 
 def _message(publication: Publication, damaged: Collection[str]) -> str:

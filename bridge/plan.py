@@ -15,7 +15,7 @@ class Image:
     that of the current manifest, which `podman push` sends; `digests` are all that podman knows the
     image by; `size` is in bytes and counts shared layers; `created` is in seconds since the epoch.
     Of an image with several digests podman may not tell which is the current one: then `digest` is
-    None, and `form` is another one whenever the current manifest is.
+    the one that it shows, and `form` is not empty, and another one whenever the current manifest is.
     """
 
     id: str
@@ -36,7 +36,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which image a publication came from: podman's ID, and the digest of its manifest, or else its form."""
+    """Which image a publication came from: podman's ID, and the digest of its manifest, or of one with its form."""
 
     image_id: str
     digest: Digest | None

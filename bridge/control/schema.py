@@ -43,7 +43,7 @@ class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
 
     `digest` is the one that is served, also while a later image is pending or has failed; `podmanDigest`
     that of podman's own manifest of `image`: the one that is served if it is podman's, or else the
-    current one, empty if podman does not tell; `origins` are all that podman knows it by. `fidelity` says
+    current one, over REST the one that podman shows; `origins` are all that podman knows it by. `fidelity` says
     how the first relates to the others, `reason` why, and `message` why the state is what it is. `keep`
     is how long a publication outlives its image, null for good; `gone` is when that left the store;
     `withdrawn` when the reference did, whose bytes stay for the grace period. `retryAt` is when a

@@ -82,7 +82,7 @@ class Lookout:
             return image  # it has left the store since it was listed; the next look sees that
         except PodmanError as error:
             return Damage(image.id, str(error))
-        return replace(image, digest=known.digest, form="" if known.digest else form)
+        return replace(image, digest=known.digest or image.digest, form="" if known.digest else form)
 
     async def _trouble(self, publication: Publication) -> Damage | None:
         async with self._places:

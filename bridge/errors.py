@@ -5,6 +5,7 @@ BridgeError                 caught by the command line: one line, exit code 1
 ├── InvalidError            a text is no valid digest, repository, tag, reference or manifest
 ├── PodmanError             podman, or its service, answered with an error
 │   ├── UnreachableError    nobody answers on podman's socket: try again with backoff
+│   ├── BadAnswerError      what podman answered is too long, or not as expected
 │   └── ImageUnknownError   the image is not, or no longer, in the store
 ├── ExportError             what podman wrote is not whole, or not what it should be
 │   └── UnsupportedError    an image that cannot be served as it is: not tried again until it changes
@@ -38,6 +39,10 @@ class PodmanError(BridgeError):
 
 class UnreachableError(PodmanError):
     """Nobody answers on podman's socket."""
+
+
+class BadAnswerError(PodmanError):
+    """Podman's answer is too long, or not what it should be."""
 
 
 class ImageUnknownError(PodmanError):

@@ -12,9 +12,10 @@ class Image:
     """One image of podman's store, as a listing tells it.
 
     `id` is podman's 64-hex image ID; `names` are full podman names (`localhost/app:1`); `digest` is
-    what `podman images --digests` shows, of a manifest list its current one; `digests` are all that
-    podman knows the image by; `size` is in bytes and counts shared layers; `created` is in seconds
-    since the epoch.
+    that of the current manifest, which `podman push` sends; `digests` are all that podman knows the
+    image by; `size` is in bytes and counts shared layers; `created` is in seconds since the epoch.
+    Of an image with several digests podman may not tell which is the current one: then `digest` is
+    the one that it shows, and `form` is not empty, and another one whenever the current manifest is.
     """
 
     id: str
@@ -25,32 +26,56 @@ class Image:
     labels: Mapping[str, str] = field(default_factory=dict)
     size: int = 0
     created: int = 0
+    form: str = ""
 
     @property
     def source(self) -> "Source":
         """What identifies the bytes that podman would export now."""
-        return Source(self.id, self.digest)
+        return Source(self.id, self.digest, self.form)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which image a publication came from: podman's ID, and the digest that podman showed."""
+    """Which image a publication came from: podman's ID, and the digest of its manifest, or of one with its form."""
 
     image_id: str
     digest: Digest | None
+    form: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What podman says of an image that it cannot read. `image_id` is empty if podman does not name the image."""
+
+    image_id: str
+    words: str
+
+    def __str__(self) -> str:
+        if not self.image_id:
+            return (
+                f"podman cannot read one of its images, and does not say which: {self.words}; "
+                "remove the one of which `podman image inspect ID` fails, with `podman rmi -f ID`"
+            )
+        return (
+            f"podman cannot read image {self.image_id}: {self.words}; "
+            f"`podman rmi -f {self.image_id}` removes it, then build or pull it again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The images of podman's store, as far as podman can read them, and what it says of the others."""
+
+    images: tuple[Image, ...] = ()
+    damage: tuple[Damage, ...] = ()
 
 
 class Fidelity(StrEnum):
     """How near the served manifest is to podman's own."""
 
-    EXACT = "exact"  # podman's own manifest, of the digest that it shows or another that it has of the image
+    EXACT = "exact"  # podman's own manifest, one of those that it has of the image
     CORRECTED = "corrected"  # podman's untrue media types were mended
     REBUILT = "rebuilt"  # the origin's compressed blobs no longer exist: same image ID, another digest
-
-    @property
-    def reason(self) -> str:
-        """Say in words why it is so."""
-        return _REASONS[self]
 
 
 _REASONS = {
@@ -87,6 +112,17 @@ class Publication:
     origins: frozenset[Digest] = frozenset()
     keep: Keep = NOT_KEPT
     gone: float | None = None
+
+    @property
+    def reason(self) -> str:
+        """Say in words why its fidelity is what it is, and which digests of podman's are not found here."""
+        others = sorted(map(str, self.origins - {self.descriptor.digest}))
+        if self.fidelity is not Fidelity.EXACT or not others:
+            return _REASONS[self.fidelity]
+        return (
+            f"{_REASONS[self.fidelity]}; podman knows the image also by {', '.join(others)}, the digest of a list that "
+            "it was pulled by or of another manifest, which is not served"
+        )
 
 
 @dataclass(frozen=True, slots=True)

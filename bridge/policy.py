@@ -18,6 +18,9 @@ _BEING_BUILT = re.compile(r"(?:docker\.io/library|localhost)/[0-9a-f]{64}-tmp:la
 """Given for a moment, by `podman build` too, and taken away when the image gets its own name (measured, 4.3.1)."""
 _NAME = re.compile(r"(?P<host>[^/]+)/(?P<path>[^@]+):(?P<tag>[^:/@]+)")
 
+_OF_A_PATH = re.compile(r"localhost/(?:(?:tmp|var|root|run|mnt)/|(?:home|srv|opt|media|usr)/[^/]+/).+:latest")
+"""What podman calls an image that it loads or pulls from a directory by its path: `localhost/tmp/build/oci:latest`
+of /tmp/build/oci, whatever tag the layout has (measured, 4.3.1). Shorter names of the second kind are people's own."""
 
 OPT_OUT = "io.podbridge.publish"
 """Label of an image that says `false` where no rule should publish it."""
@@ -154,6 +157,8 @@ class Policy:
             return _left_out(name, f"{told} skips it", *trace)
         named = image.labels.get(NAMED, "").split()
         by_label = bool(named) and not rule.targets
+        if _OF_A_PATH.fullmatch(name) and not rule.targets and not named:
+            return _left_out(name, _PATH_REASON.format(name=name, path=parts["path"]), *trace)
         keep = self.keep if rule.keep is None else rule.keep
         try:
             if by_label:
@@ -211,6 +216,12 @@ class Policy:
     def plan(self, images: Collection[Image], shown: Shown, now: float) -> Plan:
         """Decide what makes a tree that shows `shown` show these images. `now` is in seconds since the epoch."""
         return make_plan(self.wanted(images).targets, shown, images, now)
+
+
+_PATH_REASON = (
+    "is what podman calls an image that it loads from the directory /{path} of this machine; give it a name with "
+    "`podman tag {name} NAME:TAG`, or a rule with match: '{name}' and as: can map it"
+)
 
 
 def _left_out(name: str, reason: str, *trace: str) -> Decision:

@@ -40,6 +40,7 @@ def list_command(context: click.Context, /, json_output: bool, **values: Any) ->
     chosen = {key: values[key] for key in ("digest", "repository", "image") if values[key]}
     chosen |= {"state": [state.capitalize() for state in values["state"]]} if values["state"] else {}
     publications = _read_tree(context, values, chosen) if values["tree"] else _ask_service(context, values, chosen)
+    damage = [] if values["tree"] or chosen else _damage(context, values)
     if not values["state"]:
         publications = [view for view in publications if view.state != "Withdrawn"]
     if json_output:
@@ -51,6 +52,15 @@ def list_command(context: click.Context, /, json_output: bool, **values: Any) ->
         click.echo(f"nothing is known by {chosen['digest']}", err=True)
     else:
         click.echo("nothing is like that" if chosen else "nothing is published", err=True)
+    for words in damage:
+        click.echo(words, err=True)
+
+
+def _damage(context: click.Context, values: dict[str, Any]) -> list[str]:
+    """Return what podman says of images that it cannot read, and that stand in no list for that."""
+    from bridge.control.schema import Status
+
+    return [one.message for one in options.client(context, values).get("/status", Status).damage]
 
 
 def _ask_service(context: click.Context, values: dict[str, Any], chosen: dict[str, Any]) -> "list[PublicationView]":

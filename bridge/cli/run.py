@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -165,31 +164,33 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
                 await reconciler.once(prune=prune)
     failures = {str(failure.target.reference): failure.message for failure in reconciler.failures}
     denied = reconciler.failures.denied
+    damage = {one.image_id: str(one) for one in reconciler.damage}
     if json_output:
-        text.json({"published": sorted(map(str, reconciler.shown.publications)), "failures": failures})
+        published = sorted(map(str, reconciler.shown.publications))
+        text.json({"published": published, "failures": failures, "damage": damage})
     else:
         counts = ((len(failures) - denied, "failed"), (denied, "denied"))
         more = "".join(f", {count} {what}" for count, what in counts if count)
         click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{more}")
+        for words in damage.values():
+            click.echo(words, err=True)
     if encode:
         from bridge.service.encoding import encode_once
 
         if not await encode_once(config):
             return 1
-    return 1 if failures or reconciler.held_back else 0
+    return 1 if failures or damage or reconciler.held_back else 0
 
 
 async def _dry_run(config: "Config", json_output: bool, prune: bool) -> int:
-    from bridge.service import connecting
+    from bridge.publish.looking import Lookout
+    from bridge.service import connecting, parts, views
     from bridge.tree.contents import shown
 
     connecting.require_podman(config)
-    async with connecting.connected(config) as podman:
-        images = await podman.images()
-    from bridge.service import parts, views
-
     tree = shown(config.tree)
-    plan = parts.policy(config).plan(images, tree, time.time())
+    async with connecting.connected(config) as podman:
+        plan = await Lookout(podman, parts.transport(config, podman)).plan(parts.policy(config), tree)
     text.plan(views.plan(plan, tree, math.inf if prune else config.max_withdraw), json_output=json_output)
     return 0
 

@@ -51,6 +51,8 @@ def _lines(status: "Status", publications: "list[PublicationView]") -> Iterator[
     yield from _facts(status)
     for condition in status.conditions:
         yield _condition(condition)
+    for damage in status.damage:
+        yield from ("", f"  {_style('✗', 'red')} {damage.message}")
     for failure in status.failures:
         yield from _failure(failure)
     yield from _last(publications)

@@ -42,9 +42,10 @@ class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
     """One reference: what it shows, or why it does not. What is left out is empty, 0 or false.
 
     `digest` is the one that is served, also while a later image is pending or has failed; `podmanDigest`
-    the one that podman shows of `image`, `origins` are all that podman knows it by. `fidelity` says how
-    the first relates to the others, `reason` why, and `message` why the state is what it is. `keep` is
-    how long a publication outlives its image, null for good; `gone` is when that left the store;
+    that of podman's own manifest of `image`: the one that is served if it is podman's, or else the
+    current one, over REST the one that podman shows; `origins` are all that podman knows it by. `fidelity` says
+    how the first relates to the others, `reason` why, and `message` why the state is what it is. `keep`
+    is how long a publication outlives its image, null for good; `gone` is when that left the store;
     `withdrawn` when the reference did, whose bytes stay for the grace period. `retryAt` is when a
     failure is tried again.
     """
@@ -79,10 +80,17 @@ class PublicationList(msgspec.Struct):
     publications: list[PublicationView]
 
 
+class DamageView(msgspec.Struct):
+    """An image that podman has and cannot read: podman's words, and the cure. `image` is empty if podman names none."""
+
+    image: str
+    message: str
+
+
 class Status(msgspec.Struct, rename="camel"):
     """How the service is. `registry` is HOST:PORT, `scheme` how it is spoken to: http or https.
 
-    `sockets` are the addresses of its endpoints, by name.
+    `sockets` are the addresses of its endpoints, by name. `damage` are the images that podman cannot read.
     """
 
     version: str
@@ -99,6 +107,7 @@ class Status(msgspec.Struct, rename="camel"):
     failures: list[PublicationView]
     sockets: dict[str, str] = {}
     scheme: str = "http"
+    damage: list[DamageView] = []
 
 
 class DecisionView(msgspec.Struct, rename="camel"):

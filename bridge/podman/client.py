@@ -5,20 +5,20 @@ The version prefix of a path is required and its number is not enforced (podman 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
-from aiohttp.http_exceptions import LineTooLong
 
-from bridge.errors import ImageUnknownError, InvalidError, PodmanError, UnreachableError
-from bridge.oci import DOCKER_LIST, Digest
-from bridge.plan import Image
-from bridge.podman import options
+from bridge.errors import BadAnswerError, ImageUnknownError, InvalidError, PodmanError, UnreachableError
+from bridge.oci import Digest
+from bridge.plan import Damage, Image, Listing
+from bridge.podman import bounds, listing, options
 
 _BASE = "http://podman/v4.0.0/libpod"
 _ANSWER = aiohttp.ClientTimeout(total=30)
@@ -29,6 +29,13 @@ _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=10)
 _LISTING_TRIES = 5
 _HALF_WRITTEN = "locating item named"
 """What podman says of an image that has a name and no manifest yet."""
+_MOST_NAMED = 16
+"""Damaged images that are told by name. The others are left out too."""
+_READABLE_TRIES = 8
+"""podman looks at the ID of an image before its labels in every second listing."""
+
+UNREAD: Mapping[str, Any] = {"Type": "image", "Action": "too long to read"}
+"""What stands for an event that is too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +55,18 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What a listing does not tell of an image: its layers' diffIDs in order, its manifest's type, its platform."""
+    """What a listing does not tell of an image: its layers' diffIDs in order, its manifest's type, its platform.
+
+    `form` stands for what podman says of the current manifest: its type and its annotations. `digest` is the one that
+    the listing shows, of the first manifest that was stored (4.3.1, 5.8.6).
+    """
 
     diff_ids: tuple[Digest, ...]
     manifest_type: str
     digest: Digest | None
     architecture: str = ""
     os: str = ""
-
-
-class _Listed(msgspec.Struct, rename="pascal"):
-    """One image of a listing, as far as podbridge reads it."""
-
-    id: str
-    repo_tags: list[str] | None = None
-    repo_digests: list[str] | None = None
-    is_manifest_list: bool = False
-    digest: str | None = None
-    labels: dict[str, str] | None = None
-    size: int = 0
-    created: int = 0
+    form: str = ""
 
 
 class Podman:
@@ -77,6 +76,8 @@ class Podman:
         self.socket = socket
         self._session: aiohttp.ClientSession | None = None
         self._store: Store | None = None
+        self._damaged: frozenset[str] = frozenset()
+        """What the last listing named: a failure for it does not pass."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket)))
@@ -116,25 +117,103 @@ class Podman:
         """List every image of the store. A listing that fails raises; it is never empty for that.
 
         An image that is being removed (up to podman 4.6) or written meanwhile makes the whole listing answer 500:
-        it is asked again.
+        it is asked again. So does one that is damaged, for good: see `listing`.
         """
         for attempt in range(1, _LISTING_TRIES + 1):
             try:
-                answer = await self._get("/images/json", _LISTING)
-                return tuple(_image(entry) for entry in msgspec.convert(answer, list[_Listed]))
+                return await self._list()
             except PodmanError as error:
-                passes = isinstance(error, ImageUnknownError) or _HALF_WRITTEN in str(error)
-                if attempt == _LISTING_TRIES or not passes:
+                if attempt == _LISTING_TRIES or not self._passes(error, attempt):
                     raise
                 await asyncio.sleep(0.05 * attempt)
-            except (msgspec.ValidationError, InvalidError) as error:
-                msg = f"podman's listing of images is not as expected: {error}"
-                raise PodmanError(msg) from error
         raise AssertionError
+
+    def _passes(self, error: PodmanError, attempt: int) -> bool:
+        """Return True if a listing may succeed after a moment that failed so."""
+        image_id = listing.culprit(error)
+        if isinstance(error, UnreachableError | BadAnswerError) or image_id in self._damaged:
+            return False
+        return isinstance(error, ImageUnknownError) or _HALF_WRITTEN in str(error) or (attempt == 1 and not image_id)
+
+    async def listing(self) -> Listing:
+        """List every image that podman can read, and what it says of each of the others that it names.
+
+        A damaged image costs one request more, each further one another two at the most. Raises PodmanError if podman
+        lists nothing.
+        """
+        try:
+            found = Listing(await self.images())
+        except (UnreachableError, BadAnswerError):
+            raise
+        except PodmanError as error:
+            found = await self._list_sound(error)
+        self._damaged = frozenset(one.image_id for one in found.damage)
+        return found
+
+    async def _list_sound(self, first: PodmanError) -> Listing:
+        """Leave out the images that podman names, one after the other; then have it drop what it cannot read."""
+        damage: dict[str, Damage] = {}
+        error = first
+        while (image_id := listing.culprit(error)) and image_id not in damage and len(damage) < _MOST_NAMED:
+            damage[image_id] = Damage(image_id, _said(error))
+            try:
+                return Listing(await self._list(damage), tuple(damage.values()))
+            except (UnreachableError, BadAnswerError):
+                raise
+            except PodmanError as another:
+                error = another
+        images = await self._list_readable(damage, first)
+        return Listing(images, tuple(damage.values()) or (Damage("", _said(first)),))
+
+    async def _list_readable(self, damage: dict[str, Damage], first: PodmanError) -> tuple[Image, ...]:
+        """Have podman drop what it cannot read. An image without a config it drops only if it comes to its ID first."""
+        without: set[str] = set()
+        for attempt in range(_READABLE_TRIES):
+            try:
+                return await self._list(without, is_readable=True)
+            except (UnreachableError, BadAnswerError):
+                raise
+            except PodmanError as error:
+                if not (image_id := listing.culprit(error)):
+                    break
+                damage.setdefault(image_id, Damage(image_id, _said(error)))
+                without = set(damage) if attempt % 2 else {image_id}
+        raise first
+
+    async def _list(self, without: Collection[str] = (), *, is_readable: bool = False) -> tuple[Image, ...]:
+        async with self._request(listing.path(without, is_readable=is_readable), _LISTING) as response:
+            if response.status != 200:
+                raise problem(response.status, await bounds.read_problem(response))
+            return listing.parse(await bounds.read(response, bounds.LISTING))
+
+    async def trouble(self, image: str, image_id: str = "") -> Damage | None:
+        """Return what podman says of an image, by ID or name, that it has and cannot read, and None of any other.
+
+        A listing may pass over such an image without a word: 5.8.6 over one that lacks a layer, 4.3.1 over one that has
+        no name. A description of it fails, with 500 and not with 404. `image_id` is told if podman names none. Raises
+        UnreachableError.
+        """
+        words = await self._refusal(f"/images/{quote(image)}/json")
+        if words is None:
+            return None
+        words = await self._refusal(listing.path_of(image)) or words  # 4.3.1 only crashes where it describes one
+        return Damage(listing.culprit(words) or image_id, _said(words))
+
+    async def _refusal(self, path: str) -> PodmanError | None:
+        """Return the error that podman answers, other than that it knows no such image."""
+        try:
+            await self._get(path, limit=bounds.IMAGE)
+        except UnreachableError:
+            raise
+        except ImageUnknownError:
+            return None
+        except PodmanError as error:
+            return error
+        return None
 
     async def inspect(self, image_id: str) -> Inspected:
         """Return the layers and the manifest type of the image; raise ImageUnknownError if it is gone."""
-        answer = await self._get(f"/images/{image_id}/json")
+        answer = await self._get(f"/images/{image_id}/json", limit=bounds.IMAGE)
         try:
             layers = answer["RootFS"].get("Layers") or ()
             digest = answer.get("Digest")
@@ -144,6 +223,7 @@ class Podman:
                 Digest.parse(digest) if digest else None,
                 str(answer.get("Architecture") or ""),
                 str(answer.get("Os") or ""),
+                _form(answer),
             )
         except (KeyError, TypeError, AttributeError, InvalidError) as error:
             msg = f"podman's description of image {image_id[:12]} is not as expected: {error!r}"
@@ -154,27 +234,29 @@ class Podman:
         kind = "manifests" if image.is_list else "images"
         async with self._request(f"/{kind}/{image.id}/exists", _ANSWER) as response:
             if response.status not in (204, 404):
-                raise problem(response.status, await response.read())
+                raise problem(response.status, await bounds.read_problem(response))
             return response.status == 204
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
-        """Yield an empty mapping once the stream is open, then every event; end when podman ends it."""
+        """Yield an empty mapping once the stream is open, then every event; end when podman ends it.
+
+        An event that is too long to be read comes as UNREAD. Labels make it long: a line has them all.
+        """
         async with self._request("/events?stream=true", _STREAM) as response:
             if response.status != 200:
-                raise problem(response.status, await response.read())
+                raise problem(response.status, await bounds.read_problem(response))
             yield {}
-            async for line in _lines(response.content):
-                event = _decode(line)
-                if not isinstance(event, dict) or "Type" not in event:
-                    raise problem(500, line)
+            async for line in bounds.lines(response.content):
+                event = UNREAD if line is None else _decode(line)
+                if not isinstance(event, Mapping) or "Type" not in event:
+                    raise problem(500, line or b"")
                 yield event
 
-    async def _get(self, path: str, timeout: aiohttp.ClientTimeout = _ANSWER) -> Any:
-        async with self._request(path, timeout) as response:
-            content = await response.read()
+    async def _get(self, path: str, *, limit: int = bounds.SMALL) -> Any:
+        async with self._request(path, _ANSWER) as response:
             if response.status != 200:
-                raise problem(response.status, content)
-            return _decode(content)
+                raise problem(response.status, await bounds.read_problem(response))
+            return _decode(await bounds.read(response, limit))
 
     @contextlib.asynccontextmanager
     async def _request(self, path: str, timeout: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -204,21 +286,23 @@ def _words(error: Exception) -> str:
             return str(error)
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    try:
-        async for line in content:
-            yield line
-    except LineTooLong as error:
-        msg = "podman wrote an event that is too long to read"
-        raise PodmanError(msg) from error
-
-
 def _decode(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
     except msgspec.DecodeError as error:
         msg = f"podman answered no JSON: {content[:200]!r}"
         raise PodmanError(msg) from error
+
+
+def _said(error: PodmanError) -> str:
+    """Return podman's own words of an error."""
+    return str(error).removeprefix("podman answered 500: ")
+
+
+def _form(answer: Mapping[str, Any]) -> str:
+    """Return what stands for the type and the annotations of the current manifest."""
+    content = msgspec.json.encode([answer["ManifestType"], answer.get("Annotations") or {}], order="sorted")
+    return Digest.of(content).hex[:16]
 
 
 def problem(status: int, content: bytes) -> PodmanError:
@@ -230,27 +314,3 @@ def problem(status: int, content: bytes) -> PodmanError:
     if status == 404 or "image not known" in message:
         return ImageUnknownError(message)
     return PodmanError(f"podman answered {status}: {message}")
-
-
-_EMPTY_LIST = Digest.of(msgspec.json.encode({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": None}))
-"""What podman 4 shows as the digest of every manifest list: that of the list when it was made, empty. The
-current one stands beside it in RepoDigests, and changes with every edit (measured, 4.3.1)."""
-
-
-def _image(entry: _Listed) -> Image:
-    digest = Digest.parse(entry.digest) if entry.digest else None
-    digests = frozenset(Digest.parse(text.rpartition("@")[2]) for text in entry.repo_digests or ())
-    is_list = entry.is_manifest_list or digest == _EMPTY_LIST
-    if digest == _EMPTY_LIST:
-        digests -= {_EMPTY_LIST}
-        digest = min(digests, default=digest)
-    return Image(
-        id=Digest.parse(f"sha256:{entry.id}").hex,
-        names=tuple(entry.repo_tags or ()),
-        digest=digest,
-        digests=digests,
-        is_list=is_list,
-        labels=entry.labels or {},
-        size=entry.size,
-        created=entry.created,
-    )

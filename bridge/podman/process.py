@@ -9,12 +9,14 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from bridge import programs
-from bridge.errors import ImageUnknownError, PodmanError
+from bridge.errors import BadAnswerError, ImageUnknownError, PodmanError
+from bridge.podman import bounds
 
 _PATIENCE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 _STALL = 300.0
 _POLL = 0.5
+_CHUNK = 1 << 16
 
 
 async def run(
@@ -27,24 +29,56 @@ async def run(
 ) -> bytes:
     """Run `command` and return its standard output; `title` is what an error calls it, its words by default.
 
-    It is killed, with all its children, when the caller is cancelled, and when `progress()` (its
-    output's length by default, so a limit on its time) does not change for `stall` seconds. Raises
-    PodmanError with the program's own last words.
+    It is killed, with all its children, when the caller is cancelled, when its output has more than
+    `bounds.OUTPUT` bytes, and when `progress()` (nothing by default, so a limit on its time) does not
+    change for `stall` seconds. Raises PodmanError with the program's own last words.
     """
+    title = title or " ".join(command)
     process = await start(command, environment)
-    reading = asyncio.create_task(process.communicate())
+    reading = asyncio.create_task(read(process, title))
     try:
         await _wait(reading, progress or (lambda: None), stall)
         output, words = await reading
     except TimeoutError:
-        msg = f"{title or ' '.join(command)} made no progress for {stall:g} s and was killed"
+        msg = f"{title} made no progress for {stall:g} s and was killed"
         raise PodmanError(msg) from None
     finally:
         await stop(process)
         await asyncio.gather(reading, return_exceptions=True)
     if process.returncode != 0:
-        raise _failure(title or " ".join(command), process.returncode, words)
+        raise _failure(title, process.returncode, words)
     return output
+
+
+async def read(process: asyncio.subprocess.Process, title: str) -> tuple[bytes, bytes]:
+    """Read the output and the last words of a program to their end, and wait for it.
+
+    Raises BadAnswerError, and leaves the program to its caller, if its output has more than `bounds.OUTPUT` bytes.
+    """
+    output, words = await asyncio.gather(_output(process, title), _last_words(process))
+    await process.wait()
+    return output, words
+
+
+async def _output(process: asyncio.subprocess.Process, title: str) -> bytes:
+    assert process.stdout is not None  # noqa: S101 - it was started with a pipe
+    found = bytearray()
+    while chunk := await process.stdout.read(_CHUNK):
+        found += chunk
+        if len(found) > bounds.OUTPUT:
+            msg = f"{title} wrote more than {bounds.OUTPUT} bytes and was ended"
+            raise BadAnswerError(msg)
+    return bytes(found)
+
+
+async def _last_words(process: asyncio.subprocess.Process) -> bytes:
+    """Read what the program says to its end, and return the last `bounds.WORDS` bytes."""
+    assert process.stderr is not None  # noqa: S101 - it was started with a pipe
+    said = bytearray()
+    while chunk := await process.stderr.read(_CHUNK):
+        said += chunk
+        del said[: -bounds.WORDS]
+    return bytes(said)
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:

@@ -3,8 +3,9 @@
 Raises ImageUnknownError where skopeo does not see the image, which podman may see all the same: podman tells some of
 its additional image stores to no other program (several of them before podman 5, and `--imagestore`).
 
-An image can own several manifests: one stored each time it was pulled or loaded in another form. The
-listing's `Digest` is the first of them, `@ID` gives the last, and `NAME@DIGEST@ID` any (measured, 4.3.1).
+An image can own several manifests: one stored each time it was built with other annotations, or pulled or loaded in
+another form. podman shows the digest of the first as the image's, also where it inspects it, and pushes the current
+one. `@ID` gives the current one, and `NAME@DIGEST@ID` any (measured, 4.3.1).
 """
 
 import contextlib
@@ -22,17 +23,21 @@ def available() -> bool:
     return shutil.which("skopeo") is not None
 
 
+async def current(store: Store, image_id: str) -> Digest:
+    """Return the digest of the image's current manifest, which `podman push` would send."""
+    return Digest.of(await _inspect(store, f"@{image_id}"))
+
+
 async def manifests(store: Store, image: Image) -> tuple[bytes, ...]:
-    """Return the image's current manifest and, where that is another, the one whose digest podman shows."""
-    current = await _inspect(store, f"@{image.id}")
-    if image.digest is None or Digest.of(current) == image.digest:
-        return (current,)
-    for name in image.names:
-        with contextlib.suppress(PodmanError):
-            repository = name.rpartition(":")[0]
-            shown = await _inspect(store, f"{repository}@{image.digest}@{image.id}")
-            return current, shown
-    return (current,)
+    """Return the image's current manifest, and then those of the other digests that podman knows it by."""
+    found = [await _inspect(store, f"@{image.id}")]
+    wanted = image.digests | ({image.digest} if image.digest else set())
+    for digest in sorted(wanted - {Digest.of(found[0])}):
+        for name in image.names:
+            with contextlib.suppress(PodmanError):
+                found.append(await _inspect(store, f"{name.rpartition(':')[0]}@{digest}@{image.id}"))
+                break
+    return tuple(found)
 
 
 async def index(store: Store, list_id: str) -> bytes:

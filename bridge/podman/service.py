@@ -90,7 +90,7 @@ async def _start(command: Sequence[str], path: Path) -> asyncio.subprocess.Proce
 async def _until_it_ends(child: asyncio.subprocess.Process) -> None:
     """Wait for the service to end; raise PodmanError where that was no orderly end."""
     try:
-        _, said = await child.communicate()
+        _, said = await process.read(child, "podman system service")
     finally:
         await process.stop(child)
     if child.returncode != 0:

@@ -39,11 +39,11 @@ class Exported:
 
 
 class Exporter:
-    """Exports images of one podman into one tree, at most `SIDE_BY_SIDE` at a time."""
+    """Exports images of one podman into one tree by its `transport`, at most `SIDE_BY_SIDE` at a time."""
 
     def __init__(self, podman: Podman, transport: Transport, tree: Tree) -> None:
         self._podman = podman
-        self._transport = transport
+        self.transport = transport
         self._tree = tree
         self._claims = Claims(SIDE_BY_SIDE)
         self._jobs: list[Job] = []
@@ -92,7 +92,7 @@ class Exporter:
         lost the name by which it was added.
         """
         begun, read = time.monotonic(), 0
-        content = await self._transport.index(image)
+        content = await self.transport.index(image)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._members.pop, image.id, None)
             for member in lists.members(content, image, store):
@@ -141,7 +141,7 @@ class Exporter:
         return job
 
     async def _run(self, job: Job) -> Exported:
-        written = await self._transport.write(job)
+        written = await self.transport.write(job)
         content, fidelity = choose(job.image, job.layers(written.sizes), written.saved, written.stored)
         return await threads.run(self._take, job, written, content, fidelity)
 

@@ -90,6 +90,9 @@ class Transport(Protocol):
     async def write(self, job: Job) -> Written:
         """Write the missing layers of `job` into its layout and verify them; find its config and manifests."""
 
+    async def current(self, image: Image) -> Digest | None:
+        """Return the digest of the image's current manifest; None if this way does not tell."""
+
     async def index(self, image: Image) -> bytes:
         """Return the index of a manifest list, byte by byte."""
 

@@ -44,7 +44,7 @@ def members(content: bytes, image: Image, store: Iterable[Image]) -> Iterator[Me
                 "podman's store: pull or build it, or take it out with `podman manifest remove`"
             )
             raise ExportError(msg)
-        found.append(Member(descriptor, replace(one, digest=descriptor.digest), platform))
+        found.append(Member(descriptor, replace(one, digest=descriptor.digest, form=""), platform))
     return iter(found)
 
 

@@ -49,6 +49,10 @@ class Local:
         except ImageUnknownError:  # skopeo does not see every store that podman sees
             return (await self._in_docker_format(job))[0]
 
+    async def current(self, image: Image) -> Digest | None:
+        """Have skopeo print the current manifest; without skopeo nothing tells."""
+        return await raw.current(await self._podman.store(), image.id) if raw.available() else None
+
     async def index(self, image: Image) -> bytes:
         """Return the index of a manifest list."""
         if raw.available():

@@ -36,21 +36,23 @@ def choose(
     """Return the manifest to serve for an image with exactly `layers`, and how near it is to podman's own.
 
     `saved` is what an export wrote, `stored` what podman's store holds, the image's current manifest
-    first. Podman's bytes are served as they are wherever they are true, those with the digest that
-    podman shows before others. Otherwise the layers' media types, digests and sizes are mended and
-    nothing else: podman 4 labels plain tar as gzip or zstd, and the manifest of a pulled image names
-    compressed blobs that no longer exist. Raises ExportError where no manifest belongs to the image.
+    first. Podman's bytes are served as they are wherever they are true, those with the image's digest
+    before others: an earlier manifest only if it says the same of the image. Otherwise the layers' media
+    types, digests and sizes are mended and nothing else: podman 4 labels plain tar as gzip or zstd, and
+    the manifest of a pulled image names compressed blobs that no longer exist. Raises ExportError where
+    no manifest belongs to the image.
     """
     own = [content for content in (saved, *stored) if content is not None and _belongs(content, image, layers)]
     if not own:
         msg = f"podman has no manifest of image {image.id[:12]} with {len(layers)} layers"
         raise ExportError(msg)
     own.sort(key=lambda content: (Digest.of(content) != image.digest, content == saved))
+    best, known = own[0], image.digests | {image.digest}
     for content in own:
-        if (content in stored or Digest.of(content) == image.digest) and _mend(content, layers) == content:
+        is_own = content in stored or Digest.of(content) in known
+        if is_own and _says(content) == _says(best) and _mend(content, layers) == content:
             return content, Fidelity.EXACT
-    best = own[0]
-    is_stored = best in stored or Digest.of(best) == image.digest
+    is_stored = best in stored or Digest.of(best) in known
     same_bytes = [layer.digest for layer in Manifest.parse(best).layers] == [layer.digest for layer in layers]
     return _mend(best, layers), Fidelity.CORRECTED if is_stored and same_bytes else Fidelity.REBUILT
 
@@ -104,6 +106,12 @@ def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:
         return False
     config = manifest.config
     return config is not None and config.digest.hex == image.id and len(manifest.layers) == len(layers)
+
+
+def _says(content: bytes) -> list[object]:
+    """Return what a manifest says of its image, whatever the form of its layers."""
+    value = msgspec.json.decode(content)
+    return [value.get("annotations") or {}, value.get("subject"), value.get("artifactType")]
 
 
 def _mend(content: bytes, layers: Sequence[Layer]) -> bytes:

@@ -16,10 +16,11 @@ from bridge.changes import Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError, PodmanError
 from bridge.oci import Reference
-from bridge.plan import Image, Plan, Shown, Target, is_mass_withdrawal, make_plan
+from bridge.plan import Damage, Image, Listing, Plan, Shown, Target, is_mass_withdrawal, make_plan
 from bridge.policy import Policy, Wanted
 from bridge.publish import telling
 from bridge.publish.failures import Failures, retry_delay, words
+from bridge.publish.looking import Lookout
 from bridge.publish.noticed import Noticed
 from bridge.publish.parts import Bounds, Parts
 from bridge.publish.work import Work
@@ -37,18 +38,20 @@ LONGEST_BLIND = 30.0
 class Reconciler:
     """Keeps one tree in step with one store.
 
-    `ready` is set when the first pass, exports included, is through. `held_back` is what the last pass left,
-    for others to read, as are `images`, `wanted`, `queue` and `failures`. `passes` counts them by what came of
-    them: changed, unchanged, failed.
+    `ready` is set when the first pass, exports included, is through. `held_back` is what the last pass left, and
+    `damage` what podman could not read; for others to read, as are `images`, `wanted`, `queue` and `failures`.
+    `passes` counts them by what came of them: changed, unchanged, failed.
     """
 
     def __init__(self, parts: Parts) -> None:
         self.held_back: tuple[Reference, ...] = ()
+        self.damage: tuple[Damage, ...] = ()
         self.last_look: float | None = None
         self.ready = asyncio.Event()
         self.parts = parts
         self.noticed = Noticed()
         self.passes: Counter[str] = Counter()
+        self._lookout = Lookout(parts.podman, parts.exporter.transport)
         self._writer = TreeWriter(parts)
         self._work = Work(parts, self._writer, self.poke, self._settle)
         self._poked = asyncio.Event()
@@ -135,18 +138,17 @@ class Reconciler:
         self._work.begin()
         conditions = self.parts.conditions
         try:
-            images = await self.parts.podman.images()
+            listing = await self._lookout.look(self.parts.tree.shown)
+            self._listing = time.monotonic() - begun
+            async with self._writer.turn:
+                await self._apply(listing, trigger, prune=prune)
         except PodmanError as error:
             self._failed_looks += 1
             self.passes["failed"] += 1
             conditions.deny(Kind.PODMAN_REACHABLE, type(error).__name__.removesuffix("Error"), str(error))
             return False
         self._failed_looks = 0
-        self._listing = time.monotonic() - begun
         conditions.confirm(Kind.PODMAN_REACHABLE)
-        self._work.trigger = trigger
-        async with self._writer.turn:
-            await self._apply(images, prune=prune)
         self.last_look = time.time()
         self._settle()
         return True
@@ -154,8 +156,7 @@ class Reconciler:
     async def plan(self) -> Plan:
         """List the store and say what a pass would do. Raises PodmanError where it cannot be listed."""
         async with self._looking:
-            images = await self.parts.podman.images()
-        return self.parts.policy.plan(images, self.parts.tree.shown, time.time())
+            return await self._lookout.plan(self.parts.policy, self.parts.tree.shown)
 
     async def publish(self, target: Target) -> bool:
         """Publish what somebody asked for. Return False where that fails, or a gate denies it."""
@@ -193,10 +194,13 @@ class Reconciler:
         if not self.failures and not self._failed_writes:
             self.parts.conditions.confirm(Kind.TREE_WRITABLE)  # what could not be written is not to be any more
 
-    async def _apply(self, images: tuple[Image, ...], *, prune: bool) -> None:
+    async def _apply(self, listing: Listing, trigger: Trigger, *, prune: bool) -> None:
+        """Act on the difference. Raises PodmanError before anything is changed."""
+        images, shown = listing.images, self.parts.tree.shown
         wanted = self.parts.policy.wanted(images)
-        shown = self.parts.tree.shown
-        plan = make_plan(wanted.targets, shown, images, time.time())
+        plan, spared = await self._lookout.spare(make_plan(wanted.targets, shown, images, time.time()), shown)
+        self._note_damage((*listing.damage, *spared))
+        self._work.trigger = trigger
         telling.warn(self.wanted, wanted)
         self.noticed.find(plan.publish)
         self.passes["changed" if plan else "unchanged"] += 1
@@ -211,6 +215,12 @@ class Reconciler:
         written.append(await self._writer.derive_quietly())
         self._failed_writes = 0 if all(written) else self._failed_writes + 1
         self._work.replace(tuple(target for target in queue if self._is_due(target, changed=changed)))
+
+    def _note_damage(self, damage: tuple[Damage, ...]) -> None:
+        """Remember what podman cannot read, each image once."""
+        now = tuple({one.image_id: one for one in reversed(damage)}.values())
+        telling.damage(self.damage, now)
+        self.damage = now
 
     def _is_due(self, target: Target, *, changed: bool) -> bool:
         """Say whether a target is to be tried now; a list may have failed for a member that has just come."""
@@ -260,6 +270,10 @@ class Reconciler:
         if self.held_back:
             message = f"{len(self.held_back)} withdrawals are held back; `podbridge resync --prune` lets them through"
             conditions.deny(Kind.SYNCED, "MassWithdrawal", message)
+        elif self.damage:
+            count = len(self.damage)
+            words = f"podman cannot read {count} of its images, the others are published"
+            conditions.deny(Kind.SYNCED, "StoreDamaged", f"{words}: {'; '.join(map(str, self.damage))}")
         elif failing := len(self.failures) - self.failures.denied:
             conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published")
         else:

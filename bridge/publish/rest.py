@@ -44,6 +44,9 @@ class Rest:
         saved, config = await threads.run(layout.read, job.layout)
         return Written(sizes, config, saved)
 
+    async def current(self, image: Image) -> Digest | None:
+        """Return None: the service shows the digest of the manifest that was stored first (4.3.1)."""
+
     async def index(self, image: Image) -> bytes:
         """Raise ExportError: the service writes one platform of a list, and says nothing of the others."""
         called = image.names[0] if image.names else image.id[:12]

@@ -2,7 +2,7 @@
 
 import logging
 
-from bridge.plan import Plan, Shown
+from bridge.plan import Damage, Plan, Shown
 from bridge.policy import Wanted
 
 log = logging.getLogger(__name__)
@@ -17,6 +17,12 @@ def warn(before: Wanted, now: Wanted) -> None:
         )  # fmt: skip
     for decision in set(now.refused) - set(before.refused):
         log.warning("name cannot be published name=%s reason=%r", decision.name, decision.reason)
+
+
+def damage(before: tuple[Damage, ...], now: tuple[Damage, ...]) -> None:
+    """Say of each image that podman cannot read, which was not there before, how to be rid of it."""
+    for one in set(now) - set(before):
+        log.error("podman cannot read an image, the others are published image=%s error=%r", one.image_id, str(one))
 
 
 def mass_withdrawal(plan: Plan, shown: Shown) -> None:

@@ -3,7 +3,7 @@
 import re
 
 from bridge.conditions import Kind
-from bridge.errors import ControlError, ImageUnknownError, UnreachableError
+from bridge.errors import ControlError, ImageUnknownError, PodmanError, UnreachableError
 from bridge.oci import Reference
 from bridge.plan import Image, Target
 from bridge.publish.reconcile import Reconciler
@@ -12,7 +12,8 @@ from bridge.publish.reconcile import Reconciler
 async def image(reconciler: Reconciler, text: str) -> Image:
     """Find an image as podman does: by full name, by short name, by ID or a part of it.
 
-    Looks at podman's store first. Raises UnreachableError, and ImageUnknownError for none or several.
+    Looks at podman's store first. Raises UnreachableError, ImageUnknownError for none or several, and PodmanError with
+    podman's words for one that podman has and cannot read.
     """
     if not await reconciler.look():
         raise UnreachableError(reconciler.parts.conditions[Kind.PODMAN_REACHABLE].message)
@@ -25,9 +26,19 @@ async def image(reconciler: Reconciler, text: str) -> Image:
     having = [found for found in images if found.id.startswith(prefix)] if _is_id(prefix) else []
     if len(having) == 1:
         return having[0]
+    if not having:
+        await _require_sound(reconciler, text, prefix)
     problem = "stands for several images; give more of its ID" if having else "is not in podman's store"
     msg = f"{text!r} {problem}"
     raise ImageUnknownError(msg)
+
+
+async def _require_sound(reconciler: Reconciler, text: str, prefix: str) -> None:
+    """Raise PodmanError with the cure if podman has the image, and cannot read it."""
+    named = [one for one in reconciler.damage if one.image_id and _is_id(prefix) and one.image_id.startswith(prefix)]
+    damage = named[0] if named else await reconciler.parts.podman.trouble(text)
+    if damage is not None:
+        raise PodmanError(str(damage))
 
 
 def targets(reconciler: Reconciler, found: Image, reference: Reference | None, *, force: bool) -> list[Target]:

@@ -22,7 +22,8 @@ class Inventory:
         """Return a view of each reference, in order. What is later in the list below hides what is earlier."""
         shown = self.reconciler.shown
         found = self._withdrawn()
-        found |= {reference: views.published(item) for reference, item in shown.publications.items()}
+        damaged = {one.image_id for one in self.reconciler.damage}
+        found |= {reference: views.published(item, damaged) for reference, item in shown.publications.items()}
         found |= {target.reference: self._waiting(target) for target in self.waiting}
         found |= self._failures()
         found |= {reference: views.held(reference) for reference in shown.held}

@@ -7,6 +7,7 @@ from bridge.podman.client import Podman
 from bridge.podman.save import Commands
 from bridge.policy import Policy
 from bridge.publish.export import Exporter
+from bridge.publish.job import Transport
 from bridge.publish.local import Local
 from bridge.publish.parts import Bounds, Parts
 from bridge.publish.reconcile import Reconciler
@@ -25,11 +26,14 @@ def policy(config: Config, address: Address | None = None) -> Policy:
 
 def reconciler(config: Config, podman: Podman, tree: Tree, conditions: Conditions, rules: Policy) -> Reconciler:
     """Build the reconciler of a configuration."""
-    is_rest = exports_over_rest(config)
-    transport = Rest(podman) if is_rest else Local(podman, Commands(config.podman.command))
-    exporter = Exporter(podman, transport, tree)
+    exporter = Exporter(podman, transport(config, podman), tree)
     hooks = Hooks(config.hooks.directories)
     return Reconciler(Parts(podman, exporter, tree, rules, conditions, bounds(config), hooks=hooks))
+
+
+def transport(config: Config, podman: Podman) -> Transport:
+    """Return the way that the configuration has for images out of podman."""
+    return Rest(podman) if exports_over_rest(config) else Local(podman, Commands(config.podman.command))
 
 
 def bounds(config: Config) -> Bounds:

@@ -2,43 +2,61 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 from bridge.changes import Change
 from bridge.conditions import Condition
-from bridge.control.schema import ConditionView, DecisionView, EventView, ExportView, PlanView, PublicationView, State
+from bridge.control.schema import (
+    ConditionView,
+    DamageView,
+    DecisionView,
+    EventView,
+    ExportView,
+    PlanView,
+    PublicationView,
+    State,
+)
 from bridge.oci import Reference
-from bridge.plan import Plan, Publication, Shown, Target, is_mass_withdrawal
+from bridge.plan import Damage, Fidelity, Plan, Publication, Shown, Target, is_mass_withdrawal
 from bridge.policy import Decision
 from bridge.publish.failures import Failure
 from bridge.publish.job import Progress
 from bridge.tree.index import Superseded
 
 
-def published(publication: Publication) -> PublicationView:
-    """Show a publication of the tree."""
+def published(publication: Publication, damaged: Collection[str] = ()) -> PublicationView:
+    """Show a publication of the tree; `damaged` are the IDs of the images that podman cannot read."""
     return PublicationView(
         reference=str(publication.reference),
         state=State.PUBLISHED,
         name=publication.name,
         image=publication.source.image_id,
         digest=str(publication.descriptor.digest),
-        podman_digest=str(publication.source.digest or ""),
+        podman_digest=_podman_digest(publication),
         media_type=publication.descriptor.media_type,
         fidelity=str(publication.fidelity),
-        reason=publication.fidelity.reason,
+        reason=publication.reason,
         origins=sorted(map(str, publication.origins)),
         size=publication.size,
         published=publication.published,
         requested=publication.requested,
         keep=None if math.isinf(publication.keep) else float(publication.keep),
         gone=publication.gone,
-        message=_message(publication),
+        message=_message(publication, damaged),
     )
 
 
-def _message(publication: Publication) -> str:
+def _podman_digest(publication: Publication) -> str:
+    """Return the digest of podman's own manifest: the one that is served if that is one, or else the current one."""
+    if publication.fidelity is Fidelity.EXACT:
+        return str(publication.descriptor.digest)
+    return str(publication.source.digest or "")
+
+
+def _message(publication: Publication, damaged: Collection[str]) -> str:
+    if publication.source.image_id in damaged:
+        return "podman cannot read its image any more, what it shows stays; `podbridge status` tells the cure"
     if publication.gone is None:
         return ""
     until = (
@@ -109,7 +127,7 @@ def _target(target: Target, state: State, now: Publication | None) -> Publicatio
     )
     if now is not None:
         view.digest, view.media_type = str(now.descriptor.digest), now.descriptor.media_type
-        view.published, view.fidelity, view.reason = now.published, str(now.fidelity), now.fidelity.reason
+        view.published, view.fidelity, view.reason = now.published, str(now.fidelity), now.reason
     return view
 
 
@@ -137,6 +155,11 @@ def decision(decided: Decision, shown: Mapping[str, PublicationView]) -> Decisio
         for reference in decided.references
     ]
     return DecisionView(decided.name, decided.reason, list(decided.trace), found)
+
+
+def damage(found: Iterable[Damage]) -> list[DamageView]:
+    """Show the images that podman cannot read."""
+    return [DamageView(one.image_id, str(one)) for one in found]
 
 
 def event(change: Change) -> EventView:

@@ -109,10 +109,10 @@ def size(paths: TreePaths, descriptor: Descriptor) -> int:
 def own(paths: TreePaths, source: Source) -> tuple[Descriptor, int] | None:
     """Return the descriptor of podman's own manifest of an image, and the bytes of all that it references.
 
-    None where the tree lacks any of it. What it was published for does not matter: every manifest in the tree was
-    verified, and names plain layers.
+    None where the tree lacks any of it, or where podman did not tell which of several is the current one. What it was
+    published for does not matter: every manifest in the tree was verified, and names plain layers.
     """
-    if source.digest is None:
+    if source.digest is None or source.form:
         return None
     try:
         content = disk.read(paths.blob(source.digest))

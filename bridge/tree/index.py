@@ -133,6 +133,8 @@ def _write(item: Publication, since: float | None = None) -> dict[str, Any]:
         _OURS + "size": str(item.size),
         _OURS + "published": _time(item.published),
     }
+    if item.source.form:
+        notes[_OURS + "image.form"] = item.source.form
     if item.requested:
         notes[_OURS + "requested"] = "true"
     if item.origins:
@@ -149,13 +151,12 @@ def _write(item: Publication, since: float | None = None) -> dict[str, Any]:
 def _read(repository: Repository, entry: Any) -> tuple[Publication, float | None]:
     descriptor = Descriptor.from_json(entry)
     notes = descriptor.annotations
-    digest = notes.get(_OURS + "image.digest")
     since, gone = notes.get(_OURS + "superseded"), notes.get(_OURS + "gone")
     tag = Tag(notes.get(_TAG) or notes.get(_OURS + "tag") or "")
     publication = Publication(
         reference=Reference(repository, tag),
         descriptor=replace(descriptor, annotations={}),
-        source=Source(notes.get(_OURS + "image.id", ""), Digest.parse(digest) if digest else None),
+        source=_source(notes),
         fidelity=Fidelity(notes.get(_OURS + "fidelity", Fidelity.EXACT)),
         name=notes.get(_OURS + "name", ""),
         size=int(notes.get(_OURS + "size", descriptor.size)),
@@ -166,6 +167,12 @@ def _read(repository: Repository, entry: Any) -> tuple[Publication, float | None
         gone=None if gone is None else datetime.fromisoformat(gone).timestamp(),
     )
     return publication, None if since is None else datetime.fromisoformat(since).timestamp()
+
+
+def _source(notes: Mapping[str, str]) -> Source:
+    digest = notes.get(_OURS + "image.digest")
+    form = notes.get(_OURS + "image.form", "")
+    return Source(notes.get(_OURS + "image.id", ""), Digest.parse(digest) if digest else None, form)
 
 
 def _time(seconds: float) -> str:

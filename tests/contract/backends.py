@@ -1,6 +1,8 @@
 """A podman to test: the real one or the double, with a store of its own and its service as a process."""
 
+import base64
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -45,6 +47,21 @@ class Backend:
             (Path(context) / "Containerfile").write_text("FROM scratch\nCOPY [^C]* /\n")
             tag = ("--tag", name) if name else ()
             return self.run("build", "--quiet", "--no-cache", "--isolation=chroot", *more, *tag, context)
+
+    def lose(self, image_id: str, part: str) -> None:
+        """Lose a part of an image, as a killed build or a full disk does: its `manifest`, `config` or `layer`."""
+        if self.double is not None:
+            self.double.damage(image_id, part)
+            return
+        records = self.directory / "r" / "overlay-images"
+        if part == "layer":
+            (image,) = [one for one in json.loads((records / "images.json").read_bytes()) if one["id"] == image_id]
+            layers = self.directory / "r" / "overlay-layers" / "layers.json"
+            left = [one for one in json.loads(layers.read_bytes()) if one["id"] != image["layer"]]
+            layers.write_text(json.dumps(left))
+        else:
+            encoded = base64.b64encode(f"sha256:{image_id}".encode()).decode()
+            (records / image_id / ("manifest" if part == "manifest" else f"={encoded}")).unlink()
 
     @contextlib.contextmanager
     def slow_save(self) -> Iterator[str]:

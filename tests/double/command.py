@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         build.add_argument(switch, action="store_true")
     build.add_argument("--isolation")
     build.add_argument("--tag")
+    build.add_argument("--timestamp")
+    build.add_argument("--annotation", action="append", default=[])
     build.add_argument("--format", choices=("oci", "docker"), default="oci")
     build.add_argument("directory", type=Path)
     build.set_defaults(run=_build)
@@ -56,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         simple = verbs.add_parser(verb)
         simple.add_argument("image")
         simple.add_argument("names", nargs="*")
+        simple.add_argument("-f", action="store_true")
         simple.set_defaults(run=run)
     return parser
 
@@ -80,7 +83,9 @@ def _info(double: Double, _: argparse.Namespace) -> int:
 def _build(double: Double, asked: argparse.Namespace) -> int:
     """Make an image of one layer from the files that a `COPY` would copy."""
     files = {path.name: path.read_bytes() for path in sorted(asked.directory.iterdir()) if path.name != "Containerfile"}
-    made = images.make([images.layer(files)], note=str(time.time_ns()), media_type=_TYPES[asked.format])
+    note = asked.timestamp or str(time.time_ns())
+    annotations = dict(text.split("=", 1) for text in asked.annotation)
+    made = images.make([images.layer(files)], note=note, media_type=_TYPES[asked.format], annotations=annotations)
     double.add(made, *([full_name(asked.tag)] if asked.tag else []))
     print(made.id)
     return 0

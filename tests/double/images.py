@@ -62,9 +62,14 @@ class Made:
 
 
 def make(
-    layers: Sequence[bytes], *, labels: Mapping[str, str] | None = None, note: str = "", media_type: str = OCI
+    layers: Sequence[bytes],
+    *,
+    labels: Mapping[str, str] | None = None,
+    note: str = "",
+    media_type: str = OCI,
+    annotations: Mapping[str, str] | None = None,
 ) -> Made:
-    """Make an image; another `note` makes another image of the same layers."""
+    """Make an image; another `note` makes another image of the same layers, other `annotations` another manifest."""
     config = encode(
         {
             "architecture": "amd64",
@@ -74,17 +79,22 @@ def make(
             "history": [{"comment": note}],
         }
     )
-    return Made(tuple(layers), config, manifest_of(config, layers, media_type), media_type, dict(labels or {}))
+    manifest = manifest_of(config, layers, media_type, annotations)
+    return Made(tuple(layers), config, manifest, media_type, dict(labels or {}))
 
 
-def manifest_of(config: bytes, layers: Sequence[bytes], media_type: str = OCI) -> bytes:
+def manifest_of(
+    config: bytes, layers: Sequence[bytes], media_type: str = OCI, annotations: Mapping[str, str] | None = None
+) -> bytes:
     """Return the manifest that names this config and these layers."""
+    more = {"annotations": dict(annotations)} if annotations else {}
     return encode(
         {
             "schemaVersion": 2,
             "mediaType": media_type,
             "config": descriptor(config, _CONFIG[media_type]),
             "layers": [descriptor(content, _LAYER[media_type]) for content in layers],
+            **more,
         }
     )
 

@@ -35,7 +35,7 @@ class Service:
                 web.get(f"{prefix}/info", self._info),
                 web.get(f"{prefix}/events", self._events),
                 web.get(f"{prefix}/images/json", self._listing),
-                web.get(f"{prefix}/images/{{id}}/json", self._inspect),
+                web.get(f"{prefix}/images/{{id:.+}}/json", self._inspect),
                 web.get(f"{prefix}/images/{{id}}/exists", self._exists),
                 web.get(f"{prefix}/images/export", self._export),
                 web.get(f"{prefix}/manifests/{{id}}/exists", self._list_exists),
@@ -57,10 +57,12 @@ class Service:
             self._double.note("requests", f"end {path}")
         return response
 
-    async def _version(self, _: web.Request) -> web.Response:
+    async def _version(self, request: web.Request) -> web.StreamResponse:
         fault = self._double.faults.take("version")
         if fault.kind == "hold":
             await Gate(Path(fault["gate"])).passing()
+        if fault.kind == "endless":
+            return await _endless(request, fault["begin"].encode(), fault["more"].encode())
         return _json({"Version": VERSION, "Components": []})
 
     async def _info(self, _: web.Request) -> web.Response:
@@ -70,7 +72,14 @@ class Service:
 
     async def _listing(self, request: web.Request) -> web.StreamResponse:
         """Answer what is in the store when the request comes, whatever happens until it is answered."""
-        content = json.dumps([_listed(image) for image in self._double.images().values()]).encode()
+        filters = json.loads(request.query.get("filters", "{}"))
+        images = [
+            image
+            for image in self._double.images().values()
+            if _passes(image, filters, request.query.get("all") == "true")
+        ]
+        refused = next((refusal(image) for image in images if "lost" in image), "")
+        content = json.dumps([_listed(image) for image in images]).encode()
         fault = self._double.faults.take("listing")
         match fault.kind:
             case "unknown":
@@ -81,24 +90,36 @@ class Service:
                 return web.Response(body=fault["body"].encode(), content_type="text/html")
             case "cut":
                 return await _cut(request, content)
+            case "endless":
+                return await _endless(request, fault["begin"].encode(), fault["more"].encode(), fault["status"])
             case "hold":
                 await Gate(Path(fault["gate"])).passing()
+        if refused:
+            return _problem(500, "file does not exist", refused)
         return web.Response(body=content, content_type="application/json")
 
-    async def _inspect(self, request: web.Request) -> web.Response:
-        image = self._find(request, "inspect")
+    async def _inspect(self, request: web.Request) -> web.StreamResponse:
+        fault = self._double.faults.take("inspect")
+        if fault.kind == "endless":
+            return await _endless(request, fault["begin"].encode(), fault["more"].encode())
+        image = None if fault.kind == "unknown" else self._find(request)
         if image is None:
             return _unknown(request)
+        if "lost" in image:
+            crash = "runtime error: invalid memory address or nil pointer dereference"
+            return _problem(500, crash, crash)
+        manifest = json.loads(self._double.blob(image["manifest"]).read_bytes())
         layers = [f"sha256:{name}" for name in image["layers"]]
         fields = ("Id", "Digest", "RepoTags", "Labels", "Size", "ManifestType")
         more = {"RootFS": {"Type": "layers", "Layers": layers}, "Architecture": "amd64", "Os": "linux"}
+        more["Annotations"] = manifest.get("annotations", {})
         return _json({name: image[name] for name in fields} | more)
 
     async def _exists(self, request: web.Request) -> web.Response:
         fault = self._double.faults.take("exists")
         if fault.kind == "fail":
             return _problem(500, "internal error", fault["words"])
-        unknown = fault.kind == "unknown" or self._find(request, "") is None
+        unknown = fault.kind == "unknown" or self._find(request) is None
         return _unknown(request) if unknown else web.Response(status=204)
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
@@ -125,7 +146,7 @@ class Service:
         return response
 
     async def _list_exists(self, request: web.Request) -> web.Response:
-        if self._find(request, "") is None:
+        if self._find(request) is None:
             return _problem(404, "manifest not found", "manifest not found")
         cause = "image is not a manifest list"
         return _problem(500, cause, f"{request.match_info['id']}: {cause}")
@@ -141,16 +162,54 @@ class Service:
             request.transport.close()  # without an orderly end of the body, as podman 4.3.1 does
         return response
 
-    def _find(self, request: web.Request, point: str) -> dict[str, Any] | None:
-        if point and self._double.faults.take(point).kind == "unknown":
-            return None
-        return self._double.images().get(request.match_info["id"])
+    def _find(self, request: web.Request) -> dict[str, Any] | None:
+        return self._double.find(request.match_info["id"])
 
 
 def _listed(image: dict[str, Any]) -> dict[str, Any]:
     fields = ("Id", "Digest", "Labels", "Created", "Size")
     names = image["RepoTags"]
-    return {name: image[name] for name in fields} | {"RepoTags": names or None, "Names": names, "Dangling": not names}
+    digests = [f"{name.rpartition(':')[0]}@{digest}" for name in names for digest in image["digests"]]
+    more = {"RepoTags": names or None, "RepoDigests": digests, "Names": names, "Dangling": not names}
+    return {name: image[name] for name in fields} | more
+
+
+def _passes(image: dict[str, Any], filters: dict[str, list[str]], is_all: bool) -> bool:
+    """Return True if a listing with these filters has the image, or fails for it, as that of 4.3.1 does.
+
+    Several values of a filter are joined to one, which no image has. A filter that looks at labels drops an image that
+    cannot be read, unless only its config is lost, and so does the one for images without names that are no parents.
+    """
+    lost = image.get("lost", "")
+    if "id!" in filters and image["Id"] == "=".join(filters["id!"]):
+        return False
+    if "id" in filters and image["Id"] != "=".join(filters["id"]):
+        return False
+    if "reference" in filters and "=".join(filters["reference"]) not in image["RepoTags"]:
+        return False
+    return lost in ("", "config") or not ("label!" in filters or (not image["RepoTags"] and not is_all))
+
+
+def refusal(image: dict[str, Any]) -> str:
+    """Return what podman 4.3.1 says of an image that has lost a part."""
+    name, lost = image["Id"], image["lost"]
+    item = "manifest" if lost == "manifest" else f"sha256:{name}"
+    located = (
+        f'locating item named "{item}" for image with ID "{name}" (consider removing the image to resolve the issue)'
+    )
+    why = "layer not known" if lost == "layer" else f"{located}: file does not exist"
+    return f'retrieving label for image "{name}": you may need to remove the image to resolve the error: {why}'
+
+
+async def _endless(request: web.Request, begin: bytes, more: bytes, status: int = 200) -> web.StreamResponse:
+    """Send an answer that has no end."""
+    response = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        await response.write(begin)
+        while True:
+            await response.write(more)
+    return response
 
 
 async def _cut(request: web.Request, content: bytes) -> web.StreamResponse:

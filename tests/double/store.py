@@ -123,6 +123,7 @@ class Double:
                 path.write_bytes(content)
         with self._change() as state:
             entry = state.setdefault(made.id, _entry(made))
+            _store_manifest(entry, made)
             _name(state, entry, names)
         self.emit(action, made.id, actor="")
 
@@ -149,6 +150,11 @@ class Double:
         for name in set(gone["blobs"]) - needed:
             self.blob(name).unlink(missing_ok=True)
         self.emit("remove", image_id, actor=image_id)
+
+    def damage(self, image_id: str, part: str) -> None:
+        """Lose a part of an image: its `manifest`, its `config` or its `layer`; see `server.refusal`."""
+        with self._change() as state:
+            state[image_id]["lost"] = part
 
     def ring(self) -> None:
         """Replace images.json as containers/storage does: by a temporary file and a rename."""
@@ -210,10 +216,19 @@ def _entry(made: Made) -> dict[str, Any]:
         "Created": int(time.time()),
         "Size": sum(map(len, made.layers)),
         "ManifestType": made.media_type,
+        "digests": [],
         "manifest": hexdigest(made.manifest),
         "layers": list(made.layer_names),
         "blobs": [*made.layer_names, made.id, hexdigest(made.manifest)],
     }
+
+
+def _store_manifest(entry: dict[str, Any], made: Made) -> None:
+    """Make a manifest the current one of its image; the image keeps the digest of the first (4.3.1)."""
+    name = hexdigest(made.manifest)
+    entry["manifest"], entry["ManifestType"] = name, made.media_type
+    entry["digests"] = list(dict.fromkeys([*entry["digests"], made.digest]))
+    entry["blobs"] = list(dict.fromkeys([*entry["blobs"], name]))
 
 
 def _name(state: Mapping[str, Any], entry: dict[str, Any], names: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The manifest that is served is podman's own wherever that is true, and true to the bytes everywhere."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -49,6 +50,25 @@ def test_a_stored_manifest_that_is_true_is_served_as_it_is() -> None:
 def test_of_two_stored_manifests_the_one_with_the_shown_digest_is_served() -> None:
     current, shown = manifest(LAYERS, annotations={"a": "1"}), manifest(LAYERS)
     assert choose(image(Digest.of(shown)), LAYERS, None, [current, shown]) == (shown, Fidelity.EXACT)
+
+
+def test_of_two_manifests_that_say_something_else_the_current_one_is_served_also_if_it_has_to_be_mended() -> None:
+    earlier = manifest(LAYERS, annotations={"is": "A"})
+    current = manifest(compressed(b"z"), OCI_LAYER + "+gzip", annotations={"is": "B"})
+    content, fidelity = choose(image(Digest.of(current)), LAYERS, None, [current, earlier])
+    assert (content, fidelity) == (manifest(LAYERS, annotations={"is": "B"}), Fidelity.REBUILT)
+
+
+def test_of_two_manifests_that_say_the_same_the_true_one_is_served() -> None:
+    earlier = manifest(LAYERS, annotations={"is": "A"})
+    current = manifest(compressed(b"z"), OCI_LAYER + "+gzip", annotations={"is": "A"})
+    assert choose(image(Digest.of(current)), LAYERS, None, [current, earlier]) == (earlier, Fidelity.EXACT)
+
+
+def test_over_rest_a_manifest_with_one_of_podmans_digests_is_podmans_own() -> None:
+    saved = manifest(LAYERS, annotations={"is": "B"})
+    known = replace(image(None), digests=frozenset({Digest.of(saved), Digest.of(b"another")}), form="B")
+    assert choose(known, LAYERS, saved, []) == (saved, Fidelity.EXACT)
 
 
 def test_untrue_media_types_are_corrected_and_nothing_else_is_touched() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,19 @@ def shown(
 def plan(wanted: list[Target], published: list[Publication], images: list[Image], held: set[Reference]) -> Plan:
     tree = Shown({item.reference: item for item in published}, frozenset(held))
     return make_plan({item.reference: item for item in wanted}, tree, images, NOW)
+
+
+def test_a_publication_names_the_digests_of_podmans_that_are_not_served() -> None:
+    """Such as that of a list that its image was pulled by: podman shows it, and it is not found here."""
+    made, listed = image(1), digest(9)
+    descriptor = Descriptor(OCI_MANIFEST, digest(1), 1)
+    shown = Publication(
+        reference(1), descriptor, made.source, Fidelity.EXACT, "localhost/app:1", 1, NOW, origins=frozenset({digest(1)})
+    )
+    assert shown.reason == "podman's own manifest"
+    pinned = replace(shown, origins=frozenset({digest(1), listed}))
+    assert str(listed) in pinned.reason
+    assert "not served" in pinned.reason
 
 
 def test_what_is_shown_already_needs_nothing() -> None:

@@ -40,6 +40,24 @@ def test_a_name_that_an_image_has_only_while_it_is_built_is_left_out(host: str) 
     assert references(Policy(), name.replace("0f-", "f-")) != []
 
 
+@pytest.mark.parametrize("path", ["tmp/x", "tmp/build/oci", "var/tmp/x", "root/x", "run/a/b", "home/me/x", "srv/a/b/c"])
+def test_a_name_that_podman_made_of_a_path_of_this_machine_needs_a_rule_that_names_it(path: str) -> None:
+    name = f"localhost/{path}:latest"
+    decision = Policy((Rule("localhost/*"),)).decide(name, image(name))
+    assert not decision.references
+    assert f"/{path} of this machine" in decision.reason
+    assert "as:" in decision.reason
+    assert references(Policy((Rule(name, as_="mapped:1"),)), name) == ["mapped:1"]
+    assert references(Policy(), name, **{"io.podbridge.as": "named:1"}) == ["named:1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["tmp:latest", "tmp/x:1", "home/assistant:latest", "media/player:latest", "x/tmp/y:latest"]
+)
+def test_a_name_that_may_be_a_persons_own_is_published(name: str) -> None:
+    assert references(Policy(), f"localhost/{name}") == [name]
+
+
 @pytest.mark.parametrize("name", ["localhost/app@sha256:" + "0" * 64, "app", "localhost/app", ""])
 def test_names_with_a_digest_or_without_a_tag_are_left_out(name: str) -> None:
     decision = Policy().decide(name, image(name))

@@ -1,0 +1,84 @@
+"""A damaged image fails podman's whole listing. The sound ones are listed all the same, the damaged one is named."""
+
+import pytest
+
+from bridge.errors import PodmanError
+from bridge.podman.client import Podman
+from tests.contract.backends import Backend
+
+PARTS = ("manifest", "config", "layer")
+
+
+async def names(podman: Podman) -> set[str]:
+    """Return every name that is listed."""
+    return {name for image in (await podman.listing()).images for name in image.names}
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_the_sound_images_are_listed_and_rmi_of_the_damaged_one_cures_it(fresh: Backend, part: str) -> None:
+    with fresh.service():
+        fresh.build("localhost/good:1")
+        bad = fresh.build("localhost/bad:1")
+        fresh.lose(bad, part)
+        async with Podman(fresh.socket) as podman:
+            with pytest.raises(PodmanError, match=bad):
+                await podman.images()
+            listing = await podman.listing()
+            assert [image.names for image in listing.images] == [("localhost/good:1",)]
+            (damage,) = listing.damage
+            assert damage.image_id == bad
+            assert f"podman rmi -f {bad}" in str(damage)
+            fresh.run("rmi", "-f", bad)
+            assert (await podman.listing()).damage == ()
+            assert await names(podman) == {"localhost/good:1"}
+
+
+@pytest.mark.parametrize("second", PARTS)
+async def test_two_damaged_images_are_both_named(fresh: Backend, second: str) -> None:
+    with fresh.service():
+        fresh.build("localhost/good:1")
+        lost = {fresh.build("localhost/bad:1"): "manifest", fresh.build("localhost/bad:2"): second}
+        for image_id, part in lost.items():
+            fresh.lose(image_id, part)
+        async with Podman(fresh.socket) as podman:
+            listing = await podman.listing()
+    assert [image.names for image in listing.images] == [("localhost/good:1",)]
+    assert {one.image_id for one in listing.damage} == set(lost)
+
+
+async def test_an_image_without_names_that_is_damaged_is_told_if_it_is_asked_for(fresh: Backend) -> None:
+    with fresh.service():
+        good, bad = fresh.build("localhost/good:1"), fresh.build()
+        fresh.lose(bad, "manifest")
+        async with Podman(fresh.socket) as podman:
+            assert await names(podman) == {"localhost/good:1"}
+            damage = await podman.trouble(bad)
+            assert damage is not None
+            assert damage.image_id == bad
+            for sound in (good, "localhost/good:1", "localhost/none:1", "a" * 64):
+                assert await podman.trouble(sound) is None
+
+
+async def test_a_name_of_a_damaged_image_is_told_too(fresh: Backend) -> None:
+    with fresh.service():
+        bad = fresh.build("localhost/bad:1")
+        fresh.lose(bad, "manifest")
+        async with Podman(fresh.socket) as podman:
+            damage = await podman.trouble("localhost/bad:1")
+    assert damage is not None
+    assert damage.image_id == bad
+
+
+async def test_a_list_beside_a_damaged_image_has_the_current_form_of_each(fresh: Backend) -> None:
+    """The digest of an image is that of the first manifest that was stored; the current one shows in its form."""
+    with fresh.service():
+        first = fresh.build("localhost/two:1", None, "--timestamp=0", "--annotation=k=A")
+        async with Podman(fresh.socket) as podman:
+            forms = [(await podman.inspect(first)).form]
+            for text in ("B", "A"):
+                again = fresh.build("localhost/two:1", None, "--timestamp=0", f"--annotation=k={text}")
+                assert again == first
+                forms.append((await podman.inspect(first)).form)
+            (image,) = await podman.images()
+    assert forms[0] == forms[2] != forms[1]
+    assert len(image.digests) == 2

@@ -20,6 +20,8 @@ BridgeError                 caught by the command line: one line, exit code 1
 └── UnforeseenError         podbridge itself is at fault: the failure of one thing, made by bridge/fence.py
 """
 
+from bridge.untrusted_text import one_line
+
 
 class BridgeError(Exception):
     """Anything that podbridge itself says has gone wrong; its text is for the operator."""
@@ -97,6 +99,6 @@ class UnforeseenError(BridgeError):
     """What no code foresaw, as the failure of one thing; `what` is the exception in one line."""
 
     def __init__(self, error: BaseException) -> None:
-        said = " ".join(str(error).split())[:300]
+        said = one_line(str(error), 300)
         self.what = f"{type(error).__name__}: {said}" if said else type(error).__name__
         super().__init__(f"podbridge failed unexpectedly ({self.what}); its log has the traceback, please report it")

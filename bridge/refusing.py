@@ -8,7 +8,11 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from bridge.fence import Fence
+
 log = logging.getLogger(__name__)
+
+_fence = Fence()
 
 IDLE = 120.0
 """Seconds that a connection may wait for its next request to be complete; then it is closed."""
@@ -44,7 +48,9 @@ class Refusing(web.RequestHandler, ABC):
         if isinstance(exc, ConnectionError):
             raise exc  # nobody is there to be answered: aiohttp closes the connection
         if status >= 500:
-            log.error("request failed path=%r", request.path, exc_info=exc)
+            log.error("request failed path=%r error=%r", request.path, exc)
+            if exc is not None:
+                _fence.failure("a request", exc)
         if request.writer.output_size > 0:
             error = "a response was begun"
             raise ConnectionAbortedError(error)

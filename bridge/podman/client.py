@@ -19,6 +19,8 @@ from bridge.errors import BadAnswerError, ImageUnknownError, InvalidError, Podma
 from bridge.oci import Digest
 from bridge.plan import Damage, Image, Listing
 from bridge.podman import bounds, listing, options
+from bridge.untrusted_json import decode
+from bridge.untrusted_text import one_line
 
 _BASE = "http://podman/v4.0.0/libpod"
 _ANSWER = aiohttp.ClientTimeout(total=30)
@@ -92,7 +94,10 @@ class Podman:
     async def version(self) -> str:
         """Return podman's version, such as `4.3.1`."""
         answer = await self._get("/version")
-        return str(answer.get("Version", "unknown"))
+        if not isinstance(answer, dict):
+            msg = f"podman's /version is not as expected: {str(answer)[:200]}"
+            raise PodmanError(msg)
+        return one_line(str(answer.get("Version", "unknown")), 100)
 
     async def store(self) -> Store:
         """Return where podman keeps its images, as it said when it was asked first, or after it was away.
@@ -107,11 +112,14 @@ class Podman:
         answer = await self._get("/info")
         try:
             store = answer["store"]
-            places = Path(store["graphRoot"]), Path(store["runRoot"])
-            return Store(store["graphDriverName"], *places, options.read(store.get("graphOptions")))
+            driver, graph_root, run_root = store["graphDriverName"], store["graphRoot"], store["runRoot"]
         except (KeyError, TypeError) as error:
             msg = f"podman's /info lacks {error}"
             raise PodmanError(msg) from error
+        if not all(isinstance(text, str) and text and "\0" not in text for text in (driver, graph_root, run_root)):
+            msg = f"podman's /info names no store: {str(store)[:200]}"
+            raise PodmanError(msg)
+        return Store(driver, Path(graph_root), Path(run_root), options.read(store.get("graphOptions")))
 
     async def images(self) -> tuple[Image, ...]:
         """List every image of the store. A listing that fails raises; it is never empty for that.
@@ -288,9 +296,9 @@ def _words(error: Exception) -> str:
 
 def _decode(content: bytes) -> Any:
     try:
-        return msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        msg = f"podman answered no JSON: {content[:200]!r}"
+        return decode(content, "podman's answer", limit=bounds.IMAGE)
+    except InvalidError as error:
+        msg = f"{error}: {content[:200]!r}"
         raise PodmanError(msg) from error
 
 
@@ -308,9 +316,9 @@ def _form(answer: Mapping[str, Any]) -> str:
 def problem(status: int, content: bytes) -> PodmanError:
     """Return what an answer that is no 200 says."""
     try:
-        message = str(msgspec.json.decode(content)["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        message = content[:200].decode(errors="replace")
+        message = one_line(str(decode(content, "podman's error")["message"]))
+    except (InvalidError, KeyError, TypeError):
+        message = one_line(content[:200].decode(errors="replace"))
     if status == 404 or "image not known" in message:
         return ImageUnknownError(message)
     return PodmanError(f"podman answered {status}: {message}")

@@ -81,7 +81,7 @@ class Local:
         left_out = [digest for digest in job.missing if not job.blob(digest).exists()]
         if not left_out or not (job.layout / "index.json").exists():
             return
-        saved, _ = await threads.run(layout.read, job.layout)
+        saved, _ = await threads.run(layout.read, job.layout, job.image)
         manifests.require_layers(job.image, job.inspected.diff_ids, saved)
         directory = job.directory / "pushed"
         await self._commands.push(job.image.id, Output(directory, job.scratch), job.progress)
@@ -98,7 +98,7 @@ class Local:
         docker-format image is written once more in its own format.
         """
         image = job.image
-        saved, config = await threads.run(layout.read, job.layout)
+        saved, config = await threads.run(layout.read, job.layout, image)
         manifests.require_layers(image, job.inspected.diff_ids, saved)
         if image.digest is not None and Digest.of(saved) == image.digest:
             return Written(sizes, config, saved)

@@ -9,6 +9,7 @@ import msgspec
 from bridge.errors import ExportError, InvalidError, UnsupportedError
 from bridge.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Digest, Manifest, plain_media_type
 from bridge.plan import Fidelity, Image
+from bridge.untrusted_json import decode
 
 _OF_PACKED_BYTES = (
     "io.containers.zstd-chunked.",
@@ -40,8 +41,10 @@ def choose(
     before others: an earlier manifest only if it says the same of the image. Otherwise the layers' media
     types, digests and sizes are mended and nothing else: podman 4 labels plain tar as gzip or zstd, and
     the manifest of a pulled image names compressed blobs that no longer exist. Raises ExportError where
-    no manifest belongs to the image.
+    no manifest belongs to the image, and UnsupportedError if the current one cannot be read.
     """
+    for content in stored[:1]:
+        require_readable(content, image)
     own = [content for content in (saved, *stored) if content is not None and _belongs(content, image, layers)]
     if not own:
         msg = f"podman has no manifest of image {image.id[:12]} with {len(layers)} layers"
@@ -55,6 +58,21 @@ def choose(
     is_stored = best in stored or Digest.of(best) in known
     same_bytes = [layer.digest for layer in Manifest.parse(best).layers] == [layer.digest for layer in layers]
     return _mend(best, layers), Fidelity.CORRECTED if is_stored and same_bytes else Fidelity.REBUILT
+
+
+def require_readable(content: bytes, image: Image) -> Manifest:
+    """Return the manifest that is in `content`. Raises ExportError where it is none.
+
+    Bytes with a digest by which podman knows the image are the image's own and no damage: no second try changes
+    them, and the error is an UnsupportedError.
+    """
+    try:
+        return Manifest.parse(content)
+    except InvalidError as error:
+        is_own = Digest.of(content) in {image.digest, *image.digests}
+        kind = UnsupportedError if is_own else ExportError
+        msg = f"image {image.id[:12]} has a manifest that cannot be served: {error}"
+        raise kind(msg) from error
 
 
 def docker(config: bytes, layers: Sequence[Layer]) -> bytes:
@@ -110,13 +128,13 @@ def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:
 
 def _says(content: bytes) -> list[object]:
     """Return what a manifest says of its image, whatever the form of its layers."""
-    value = msgspec.json.decode(content)
+    value = decode(content, "manifest")
     return [value.get("annotations") or {}, value.get("subject"), value.get("artifactType")]
 
 
 def _mend(content: bytes, layers: Sequence[Layer]) -> bytes:
     """Make the manifest name `layers`, plain; the very same bytes where it does already."""
-    value = msgspec.json.decode(content)
+    value = decode(content, "manifest")
     entries = value.get("layers") or ()
     mended = [_plain(entry, layer) for entry, layer in zip(entries, layers, strict=True)]
     if mended == list(entries):

@@ -191,7 +191,7 @@ class Reconciler:
         except (BridgeError, OSError) as error:
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
             return
-        if not self.failures and not self._failed_writes:
+        if all(failure.is_final for failure in self.failures) and not self._failed_writes:
             self.parts.conditions.confirm(Kind.TREE_WRITABLE)  # what could not be written is not to be any more
 
     async def _apply(self, listing: Listing, trigger: Trigger, *, prune: bool) -> None:
@@ -224,7 +224,7 @@ class Reconciler:
 
     def _is_due(self, target: Target, *, changed: bool) -> bool:
         """Say whether a target is to be tried now; a list may have failed for a member that has just come."""
-        new_members = changed and target.image.is_list and not self.failures.denies(target)
+        new_members = changed and target.image.is_list and not self.failures.is_final(target)
         return new_members or not self.failures.waits(target)
 
     async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
@@ -233,11 +233,8 @@ class Reconciler:
         for target in plan.publish:
             if not self._is_due(target, changed=changed):
                 continue
-            known = await self.parts.exporter.known(target.image)
-            if known is None or self._work.guards(target):
+            if not await self._work.show_known(target):
                 queue.append(target)
-            else:
-                await self._work.show(target, known)
         return tuple(queue)
 
     def _let_through(self, plan: Plan, shown: Shown, *, prune: bool) -> tuple[Reference, ...]:
@@ -275,7 +272,9 @@ class Reconciler:
             words = f"podman cannot read {count} of its images, the others are published"
             conditions.deny(Kind.SYNCED, "StoreDamaged", f"{words}: {'; '.join(map(str, self.damage))}")
         elif failing := len(self.failures) - self.failures.denied:
-            conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published")
+            given_up = self.failures.permanent
+            more = f", {given_up} of them until the image changes" if given_up else ""
+            conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published{more}")
         else:
             denied = f", {self.failures.denied} denied" if self.failures.denied else ""
             conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published{denied}")

@@ -41,7 +41,7 @@ class Rest:
             raise ExportError(msg)
         if is_docker:
             return await threads.run(_docker, job, sizes)
-        saved, config = await threads.run(layout.read, job.layout)
+        saved, config = await threads.run(layout.read, job.layout, job.image)
         return Written(sizes, config, saved)
 
     async def current(self, image: Image) -> Digest | None:
@@ -93,7 +93,7 @@ def _require_layers(job: Job, is_docker: bool) -> None:
         named = layout.read_docker_layers(job.layout)
         manifests.require_diff_ids(job.image, job.inspected.diff_ids, named)
     else:
-        manifests.require_layers(job.image, job.inspected.diff_ids, layout.read(job.layout)[0])
+        manifests.require_layers(job.image, job.inspected.diff_ids, layout.read(job.layout, job.image)[0])
 
 
 def _docker(job: Job, sizes: dict[Digest, int]) -> Written:

@@ -12,6 +12,7 @@ import msgspec
 
 from bridge.config import ApiConfig, Profile
 from bridge.errors import BridgeError, InvalidError, UnreachableError
+from bridge.fence import Fence
 from bridge.listening import DRAIN
 from bridge.relay.desk import Desk
 from bridge.relay.exchange import Exchange, Problem
@@ -42,6 +43,7 @@ class Relay:
         self._floor = None if settings.floor is None else Floor(settings.floor)
         self._under_way: dict[asyncio.Task[None] | None, Exchange] = {}
         self._ending = False
+        self._fence = Fence()
 
     async def serve(self, connection: socket.socket) -> None:
         """Serve one client until it leaves, or until what it sends cannot be followed any more."""
@@ -64,7 +66,8 @@ class Relay:
             return False
         with self._counted(exchange):
             try:
-                return await self._answer(exchange)
+                with self._fence.around("a request to the api socket"):
+                    return await self._answer(exchange)
             except* BridgeError as errors:
                 if exchange.answered:
                     raise

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
 
 from bridge.changes import Change
 from bridge.conditions import Condition
@@ -17,6 +16,7 @@ from bridge.control.schema import (
     PublicationView,
     State,
 )
+from bridge.hooks.document import moment
 from bridge.oci import Reference
 from bridge.plan import Damage, Fidelity, Plan, Publication, Shown, Target, is_mass_withdrawal
 from bridge.policy import Decision
@@ -59,11 +59,8 @@ def _message(publication: Publication, damaged: Collection[str]) -> str:
         return "podman cannot read its image any more, what it shows stays; `podbridge status` tells the cure"
     if publication.gone is None:
         return ""
-    until = (
-        ""
-        if math.isinf(publication.keep)
-        else f" until {datetime.fromtimestamp(publication.gone + publication.keep, UTC):%Y-%m-%d %H:%M UTC}"
-    )
+    end = moment(publication.gone + publication.keep)
+    until = "" if end is None else f" until {end[:10]} {end[11:16]} UTC"
     return f"kept{until}, its image has left podman's store"
 
 
@@ -87,6 +84,7 @@ def failed(failure: Failure, now: Publication | None = None, *, again: bool = Tr
     view = _target(failure.target, State.DENIED if failure.denied_by else State.FAILED, now)
     view.message, view.attempts = failure.message, failure.attempts
     view.retry_at = failure.retry_at if again else None
+    view.permanent = failure.permanent
     if now is not None:
         view.message += f"; what it showed before stays, image {now.source.image_id[:12]}"
     return view
@@ -182,4 +180,5 @@ def event(change: Change) -> EventView:
         read=change.read,
         message=change.message,
         attempts=change.attempts,
+        permanent=change.permanent,
     )

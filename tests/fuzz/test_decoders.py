@@ -34,7 +34,7 @@ MADE = images.make([images.text_layer("one"), images.text_layer("two")], labels=
 MANIFEST = json.loads(MADE.manifest) | {
     "annotations": {"a": "b"}, "artifactType": "x/y", "subject": images.descriptor(b"x", images.OCI),
 }  # fmt: skip
-INDEX = {
+INDEX: dict[str, Any] = {
     "schemaVersion": 2,
     "mediaType": "application/vnd.oci.image.index.v1+json",
     "manifests": [

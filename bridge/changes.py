@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bridge.fence import Fence
 from bridge.oci import Reference
 from bridge.plan import Image, Publication
 
@@ -51,6 +52,8 @@ class Change:
     repeats: bool = False
     """Whether the same image failed before with the same words."""
     hook: str = ""
+    permanent: bool = False
+    """Whether it is not tried again until its image changes."""
     trigger: Trigger = Trigger.RESYNC
 
 
@@ -58,15 +61,17 @@ Listener = Callable[[Change], None]
 
 
 class Changes:
-    """Tells each change to every listener, in order. A listener returns at once, and never raises."""
+    """Tells each change to every listener, in order. A listener returns at once; one that raises stops no other."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
+        self._fence = Fence()
 
     def tell(self, change: Change) -> None:
         """Call every listener."""
         for listener in tuple(self._listeners):
-            listener(change)
+            with self._fence.within(f"a listener to what is {change.action}"):
+                listener(change)
 
     @contextlib.contextmanager
     def heard_by(self, listener: Listener) -> Iterator[None]:

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     DOORBELL_ARMED = "DoorbellArmed"
     TREE_WRITABLE = "TreeWritable"
     SYNCED = "Synced"
+    TASKS_RUNNING = "TasksRunning"
     READY = "Ready"
 
 

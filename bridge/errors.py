@@ -15,9 +15,13 @@ BridgeError                 caught by the command line: one line, exit code 1
 │   └── NotPublishedError   nothing of that name, tag or digest is published
 ├── ControlError            the running service refused what was asked, or none runs
 │   ├── ForgottenError      what happened since then is not known any more: begin anew
-│   └── NotReadyError       the first pass is not through yet
-└── ListenError             an address cannot be listened on
+│   ├── NotReadyError       the first pass is not through yet
+│   └── BusyError           too much of it is under way: try again soon
+├── ListenError             an address cannot be listened on
+└── UnforeseenError         podbridge itself is at fault: the failure of one thing, made by bridge/fence.py
 """
+
+from bridge.untrusted_text import one_line
 
 
 class BridgeError(Exception):
@@ -88,5 +92,18 @@ class NotReadyError(ControlError):
     """The service has not finished its first pass."""
 
 
+class BusyError(ControlError):
+    """As much as may be of what a request needs is under way; nothing of it was done."""
+
+
 class ListenError(BridgeError):
     """An address cannot be listened on."""
+
+
+class UnforeseenError(BridgeError):
+    """What no code foresaw, as the failure of one thing; `what` is the exception in one line."""
+
+    def __init__(self, error: BaseException) -> None:
+        said = one_line(str(error), 300)
+        self.what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        super().__init__(f"podbridge failed unexpectedly ({self.what}); its log has the traceback, please report it")

@@ -16,9 +16,13 @@ import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
+from bridge.untrusted_text import NEW_LINES, escaped
+
 Format = Literal["auto", "plain", "json", "journal"]
+_Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 Pairs = dict[str, str | int | float | bool | None]
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -59,7 +63,19 @@ def is_journal() -> bool:
 
 
 def _plain() -> logging.Formatter:
-    return logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    return LineFormatter("%(asctime)s %(levelname)s %(message)s")
+
+
+class LineFormatter(logging.Formatter):
+    """One line a record, whatever its values hold: neither another line nor a command to a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as logging calls it
+        """Return the line."""
+        return escaped(super().formatMessage(record))
+
+    def formatException(self, ei: _Raised) -> str:  # noqa: N802 - as logging calls it
+        """Return the lines of a traceback."""
+        return escaped(super().formatException(ei), keep=NEW_LINES)
 
 
 def parted(record: logging.LogRecord) -> tuple[str, Pairs]:

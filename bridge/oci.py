@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import msgspec
-
 from bridge.errors import InvalidError
+from bridge.untrusted_json import decode
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -33,6 +32,8 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _MAX_REPOSITORY = 255
+_MAX_SIZE = 2**63 - 1
+"""Bytes of a blob that image-spec can name: descriptor.md has `size` as an int64."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -131,16 +132,15 @@ class Descriptor:
     def from_json(cls, value: Any) -> Self:
         """Read a descriptor as JSON decodes it; raise InvalidError for anything else."""
         try:
-            media_type, size = value["mediaType"], value["size"]
-            annotations = value.get("annotations") or {}
-            digest = Digest.parse(value["digest"])
-        except (KeyError, TypeError, AttributeError) as error:
-            msg = f"not a descriptor: {str(value)[:200]}"
-            raise InvalidError(msg) from error
-        if not isinstance(media_type, str) or type(size) is not int or size < 0:
-            msg = f"not a descriptor: {str(value)[:200]}"
-            raise InvalidError(msg)
-        return cls(media_type, digest, size, annotations)
+            media_type, size, digest = value["mediaType"], value["size"], value["digest"]
+            annotations = _annotations(value)
+        except (KeyError, TypeError) as error:
+            raise _no_descriptor(value) from error
+        if not isinstance(media_type, str) or not isinstance(digest, str):
+            raise _no_descriptor(value)
+        if type(size) is not int or not 0 <= size <= _MAX_SIZE:
+            raise _no_descriptor(value)
+        return cls(media_type, Digest.parse(digest), size, annotations)
 
     @property
     def is_index(self) -> bool:
@@ -162,6 +162,19 @@ class Descriptor:
         return fields
 
 
+def _no_descriptor(value: Any) -> InvalidError:
+    return InvalidError(f"not a descriptor: {str(value)[:200]}")
+
+
+def _annotations(value: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the annotations of a manifest or a descriptor; raise InvalidError where they are no texts."""
+    annotations = value.get("annotations") or {}
+    if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
+        msg = f"annotations are no map of texts: {str(annotations)[:200]}"
+        raise InvalidError(msg)
+    return annotations
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """An image manifest (`config`, `layers`) or an index (`manifests`), of OCI or docker."""
@@ -180,19 +193,22 @@ class Manifest:
 
         An OCI manifest may lack `mediaType` (manifest.md says SHOULD): then its fields tell what it is.
         """
-        try:
-            value = msgspec.json.decode(content, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            msg = "not a manifest: no JSON object"
-            raise InvalidError(msg) from error
+        value = decode(content, "manifest", dict[str, Any])
         layers, manifests = value.get("layers") or [], value.get("manifests") or []
         config, subject = value.get("config"), value.get("subject")
         media_type = value.get("mediaType") or (OCI_INDEX if "manifests" in value else OCI_MANIFEST)
+        artifact_type = value.get("artifactType") or ""
         if not isinstance(layers, list) or not isinstance(manifests, list):
             msg = "not a manifest: its layers or manifests are no list"
             raise InvalidError(msg)
-        if media_type not in MANIFEST_TYPES or (media_type not in INDEX_TYPES and config is None):
-            msg = f"not a manifest that podbridge knows: media type {media_type!r}"
+        if not isinstance(media_type, str) or media_type not in MANIFEST_TYPES:
+            msg = f"not a manifest that podbridge knows: media type {str(media_type)[:200]!r}"
+            raise InvalidError(msg)
+        if media_type not in INDEX_TYPES and config is None:
+            msg = "not a manifest: it has no config"
+            raise InvalidError(msg)
+        if not isinstance(artifact_type, str):
+            msg = f"not a manifest: its artifactType is no text: {str(artifact_type)[:200]}"
             raise InvalidError(msg)
         return cls(
             media_type,
@@ -200,8 +216,8 @@ class Manifest:
             tuple(Descriptor.from_json(layer) for layer in layers),
             tuple(Descriptor.from_json(manifest) for manifest in manifests),
             None if subject is None else Descriptor.from_json(subject),
-            value.get("annotations") or {},
-            value.get("artifactType") or "",
+            _annotations(value),
+            artifact_type,
         )
 
     def refer(self, own: Descriptor) -> Descriptor:

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from bridge.errors import InvalidError
+from bridge.errors import InvalidError, UnforeseenError
+from bridge.fence import Fence
 from bridge.oci import Reference
 from bridge.plan import NOT_KEPT, Image, Keep, Plan, Shown, Target, make_plan
 
@@ -140,9 +141,17 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     own: frozenset[str] = frozenset()
     keep: Keep = NOT_KEPT
+    _fence: Fence = field(default_factory=Fence, repr=False, compare=False)
 
     def decide(self, name: str, image: Image) -> Decision:
         """Say what becomes of `name`: the first rule that matches decides, then the image's labels."""
+        try:
+            with self._fence.around(f"the rules for {name}"):
+                return self._decide(name, image)
+        except UnforeseenError as error:
+            return Decision(name, (), str(error), refused=True)
+
+    def _decide(self, name: str, image: Image) -> Decision:
         parts = _NAME.fullmatch(name)
         if parts is None:
             return _left_out(name, "a name with a digest, or without a tag, is not published")

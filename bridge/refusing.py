@@ -1,6 +1,5 @@
 """Answering in an API's own words what never reaches its handlers: what is no HTTP, and our own failures."""
 
-import asyncio
 import logging
 from abc import ABC, abstractmethod
 from http import HTTPStatus
@@ -8,7 +7,11 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from bridge.fence import Fence
+
 log = logging.getLogger(__name__)
+
+_fence = Fence()
 
 IDLE = 120.0
 """Seconds that a connection may wait for its next request to be complete; then it is closed."""
@@ -21,13 +24,6 @@ def unavailable(body: bytes) -> bytes:
         f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body
-
-
-def turn_away(transport: asyncio.BaseTransport, answer: bytes) -> None:
-    """Send `answer` to a client whose connection is one too many, and close it."""
-    assert isinstance(transport, asyncio.Transport)  # noqa: S101
-    transport.write(answer)
-    transport.close()
 
 
 class Refusing(web.RequestHandler, ABC):
@@ -44,7 +40,9 @@ class Refusing(web.RequestHandler, ABC):
         if isinstance(exc, ConnectionError):
             raise exc  # nobody is there to be answered: aiohttp closes the connection
         if status >= 500:
-            log.error("request failed path=%r", request.path, exc_info=exc)
+            log.error("request failed path=%r error=%r", request.path, exc)
+            if exc is not None:
+                _fence.failure("a request", exc)
         if request.writer.output_size > 0:
             error = "a response was begun"
             raise ConnectionAbortedError(error)

@@ -9,6 +9,7 @@ import click
 from bridge import __version__
 from bridge.cli.options import config_file
 from bridge.errors import BridgeError, ConfigError
+from bridge.untrusted_text import NEW_LINES, escaped
 
 EXIT_CONFIG = 78
 """`EX_CONFIG` of sysexits.h: a setting is wrong, so that a service manager need not try again."""
@@ -93,7 +94,7 @@ def main() -> None:
         error = _unwrapped(raised)
         if not isinstance(error, BridgeError):
             raise
-        click.echo(f"podbridge: {error}", err=True)
+        click.echo(f"podbridge: {escaped(str(error), keep=NEW_LINES)}", err=True)
         sys.exit(EXIT_CONFIG if isinstance(error, ConfigError) else 1)
     except OSError as error:
         if error.strerror is None:

@@ -107,19 +107,20 @@ def explain_command(context: click.Context, /, image: str, json_output: bool, **
     click.echo(f"image {explanation.image}")
     click.echo(f"digest {explanation.digest or 'unknown'}")
     if explanation.message:
-        click.echo(explanation.message)
+        text.echo(explanation.message)
     for decision in explanation.decisions:
         _print_decision(decision)
 
 
 def _print_decision(decision: "DecisionView") -> None:
-    click.echo(f"\n{decision.name or 'by request'}")
+    click.echo()
+    text.echo(decision.name or "by request")
     for step in decision.trace:
-        click.echo(f"  {step}")
+        text.echo(f"  {step}")
     if not decision.publications:
-        click.echo(f"  not published: {decision.reason}")
+        text.echo(f"  not published: {decision.reason}")
     for publication in decision.publications:
-        click.echo(f"  → {publication.reference}: {_state(publication)}")
+        text.echo(f"  → {publication.reference}: {_state(publication)}")
 
 
 def _state(publication: "PublicationView") -> str:

@@ -12,6 +12,7 @@ import requests
 import requests_unixsocket
 
 from bridge.errors import ControlError, InvalidError
+from bridge.untrusted_json import decode
 
 _PREFIX = "/bridge/v1"
 _LONG = (5.0, 3600.0)
@@ -19,6 +20,9 @@ _LONG = (5.0, 3600.0)
 _SOON = (5.0, 30.0)
 """The same for what the service knows by itself: systemd's socket takes requests also where no service starts."""
 _KNOWN = ("/status", "/publications")
+
+_LONGEST = 256 * 1024 * 1024
+"""Bytes of the longest answer that is read."""
 
 _LINES = "application/x-ndjson"
 
@@ -56,9 +60,18 @@ class Client:
         try:
             for line in response.iter_lines(chunk_size=None):
                 if line:
-                    yield msgspec.json.decode(line)
+                    yield self._decode(line, dict[str, Any])
         except requests.RequestException as error:
             msg = f"the service on {self._socket} stopped answering"
+            raise ControlError(msg) from error
+
+    @staticmethod
+    def read(record: dict[str, Any], kind: type[_Answer]) -> _Answer:
+        """Return a line of a stream as the document that it is."""
+        try:
+            return msgspec.convert(record, kind)
+        except msgspec.ValidationError as error:
+            msg = f"the service is no podbridge of this version: {error}"
             raise ControlError(msg) from error
 
     def delete(self, path: str, **query: str) -> None:
@@ -67,7 +80,14 @@ class Client:
 
     def _ask(self, method: str, path: str, kind: type[_Answer], body: object = None, **arguments: Any) -> _Answer:
         response = self._send(method, path, body, **arguments)
-        return msgspec.json.decode(response.content or b"null", type=kind)
+        return self._decode(response.content or b"null", kind)
+
+    def _decode(self, content: bytes, kind: type[_Answer]) -> _Answer:
+        try:
+            return decode(content, "the answer", kind, limit=_LONGEST)
+        except InvalidError as error:
+            msg = f"what answers on {self._socket} is no podbridge of this version: {error}"
+            raise ControlError(msg) from error
 
     def _send(self, method: str, path: str, body: object = None, **arguments: Any) -> requests.Response:
         arguments["timeout"] = _SOON if method == "GET" and path in _KNOWN else _LONG
@@ -100,6 +120,6 @@ class Client:
 
 def _message(response: requests.Response) -> str:
     try:
-        return str(msgspec.json.decode(response.content)["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+        return str(decode(response.content, "the answer")["message"])
+    except (InvalidError, KeyError, TypeError):
         return f"the service answered {response.status_code}"

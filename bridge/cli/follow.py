@@ -27,9 +27,13 @@ def events_command(context: click.Context, /, last: str | None, json_output: boo
 
     headers = {} if last is None else {"Last-Event-ID": last}
     try:
-        with options.client(context, values).stream("GET", "/events", **headers) as events:
+        client = options.client(context, values)
+        with client.stream("GET", "/events", **headers) as events:
             for event in events:
-                click.echo(msgspec.json.encode(event) if json_output else _line(msgspec.convert(event, EventView)))
+                if json_output:
+                    click.echo(msgspec.json.encode(event))
+                else:
+                    text.echo(_line(client.read(event, EventView)))
     except KeyboardInterrupt:
         return  # the way to end it
 

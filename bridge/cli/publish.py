@@ -39,16 +39,16 @@ def publish_command(context: click.Context, /, json_output: bool, **values: Any)
         return
     for view in answer.publications:
         state = "" if view.state == "Published" else f"{view.state.lower()} "
-        click.echo(f"{view.reference} {state}{view.digest} {view.fidelity}".rstrip())
+        text.echo(f"{view.reference} {state}{view.digest} {view.fidelity}".rstrip())
 
 
 def _watch(client: "Client", asked: "PublishRequest") -> "PublicationList":
     """Show each step in place of the one before, and return what the stream ends with."""
-    import msgspec
     from rich.console import Console
     from rich.markup import escape
 
     from bridge.control.schema import PublicationList
+    from bridge.untrusted_text import one_line
 
     with (
         Console(stderr=True).status(f"Publishing {escape(asked.image)}") as shown,
@@ -56,10 +56,10 @@ def _watch(client: "Client", asked: "PublishRequest") -> "PublicationList":
     ):
         for record in records:
             if "stream" in record:
-                shown.update(escape(record["stream"].rstrip()))
+                shown.update(escape(one_line(record["stream"])))
             elif "error" in record:
                 raise ControlError(record["error"])
             elif "publications" in record:
-                return msgspec.convert(record, PublicationList)
+                return client.read(record, PublicationList)
     msg = "the service stopped before it was done; `podbridge list` says what has become of it"
     raise ControlError(msg)

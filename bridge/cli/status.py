@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.cli import options, text
+from bridge.untrusted_text import escaped
 
 if TYPE_CHECKING:
     from bridge.control.schema import ConditionView, PublicationView, Status
@@ -72,7 +73,7 @@ def _style(words: str, colour: str) -> str:
 
 def _facts(status: "Status") -> Iterator[str]:
     counts = status.counts
-    yield f"  watches   podman {status.podman or 'of unknown version'} on {status.podman_socket}"
+    yield f"  watches   podman {escaped(status.podman) or 'of unknown version'} on {status.podman_socket}"
     yield f"  last look {text.ago(status.last_look)}: {text.counted(counts['images'], 'image')} in the store"
     yield f"  tree      {status.tree}"
     yield f"  registry  {status.scheme}://{status.registry}"
@@ -84,14 +85,14 @@ def _facts(status: "Status") -> Iterator[str]:
     if status.export is not None:
         export = status.export
         name = export.names[0] if export.names else export.image[:12]
-        yield f"  exporting {name}: {export.layers_done}/{export.layers} layers, {text.size(export.written)}"
+        yield f"  exporting {escaped(name)}: {export.layers_done}/{export.layers} layers, {text.size(export.written)}"
     yield ""
 
 
 def _condition(condition: "ConditionView") -> str:
     mark = {True: "yes", False: _style("NO ", "red"), None: _style("?  ", "yellow")}[condition.status]
     reason = f" {condition.reason}" if condition.status is False else ""
-    words = f": {condition.message}" if condition.message else ""
+    words = f": {escaped(condition.message)}" if condition.message else ""
     held = text.duration(time.time() - condition.last_transition_time)
     return f"  {condition.type:<16} {mark} for {held}{reason}{words}"
 
@@ -99,13 +100,15 @@ def _condition(condition: "ConditionView") -> str:
 def _failure(failure: "PublicationView") -> Iterator[str]:
     yield ""
     yield f"  {_style('✗', 'red')} {failure.reference} {_when_again(failure)}"
-    yield f"    {failure.message}"
+    yield f"    {escaped(failure.message)}"
 
 
 def _when_again(failure: "PublicationView") -> str:
     if failure.state == "Denied":
         return "is denied; asked again when its image or a hook changes, or at `podbridge resync`"
     failed = f"failed {text.counted(failure.attempts, 'time')}"
+    if failure.permanent:
+        return f"{failed} for good"
     if failure.retry_at is None:
         return f"{failed}; publish it again by hand"
     return f"{failed}, next try in {text.duration(max(0, failure.retry_at - time.time()))}"

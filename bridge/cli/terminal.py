@@ -31,7 +31,7 @@ class _Lines(logging.Handler):
     def __init__(self, console: "Console") -> None:
         super().__init__()
         self._console = console
-        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        self.setFormatter(logs.LineFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
         style = {"WARNING": "yellow", "ERROR": "bold red"}.get(record.levelname)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bridge.untrusted_text import escaped
+
 if TYPE_CHECKING:
     from bridge.control.schema import PlanView
 
@@ -41,11 +43,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def echo(line: str) -> None:
+    """Print a line that names what others wrote: what a terminal would take for a command is shown as text."""
+    click.echo(escaped(line))
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns as wide as they need; nothing is cut, so that a pipe gets whole digests."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def json(value: object) -> None:
@@ -66,7 +73,7 @@ def plan(view: "PlanView", *, json_output: bool) -> None:
         json(view)
         return
     for one in view.publish:
-        click.echo(f"would publish {one.reference} from {one.name} (image {one.image[:12]})")
+        echo(f"would publish {one.reference} from {one.name} (image {one.image[:12]})")
     for one in view.withdraw:
         click.echo(f"would withdraw {one.reference}")
     for one in view.held_back:

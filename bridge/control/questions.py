@@ -8,6 +8,7 @@ from aiohttp import web
 
 from bridge.control.schema import PublishRequest
 from bridge.errors import InvalidError
+from bridge.untrusted_json import decode
 
 LINES = "application/x-ndjson"
 """The media type of one JSON document a line."""
@@ -72,11 +73,14 @@ async def publish_request(request: web.Request) -> PublishRequest:
     try:
         async with asyncio.timeout(BODY_WITHIN):
             content = await request.read()
-        return msgspec.json.decode(content, type=PublishRequest)
+        return decode(content, "body", PublishRequest)
     except TimeoutError as error:
         msg = f"body: it did not come whole within {BODY_WITHIN:g} seconds"
         raise InvalidError(msg) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, web.RequestPayloadError) as error:
+    except InvalidError as error:
+        msg = f"{error}; {_WAY_OUT}"
+        raise InvalidError(msg) from error
+    except web.RequestPayloadError as error:
         msg = f"body: {error}; {_WAY_OUT}"
         raise InvalidError(msg) from error
 

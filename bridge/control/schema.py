@@ -46,7 +46,7 @@ class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
     the first relates to the others, `reason` why, and `message` why the state is what it is. `keep` is
     how long a publication outlives its image, null for good; `gone` is when that left the store;
     `withdrawn` when the reference did, whose bytes stay for the grace period. `retryAt` is when a
-    failure is tried again.
+    failure is tried again; one that is `permanent` is not, until the image changes.
     """
 
     reference: str
@@ -68,6 +68,7 @@ class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
     message: str = ""
     attempts: int = 0
     retry_at: float | None = None
+    permanent: bool = False
     layers_done: int = 0
     layers: int = 0
     written: int = 0
@@ -149,7 +150,8 @@ class EventView(msgspec.Struct, rename="camel", omit_defaults=True):
 
     `digest` is what it shows now, and of a withdrawal what it showed last; `previous` what it showed
     before, where that was something else. `seconds` and `read` tell what the export took, in seconds and
-    in bytes of layers. `message` says why it failed or was denied, `attempts` how often so far.
+    in bytes of layers. `message` says why it failed or was denied, `attempts` how often so far; what is
+    `permanent` is not tried again until its image changes.
     """
 
     id: str
@@ -166,6 +168,7 @@ class EventView(msgspec.Struct, rename="camel", omit_defaults=True):
     read: int = 0
     message: str = ""
     attempts: int = 0
+    permanent: bool = False
 
 
 class SweptView(msgspec.Struct, rename="camel"):

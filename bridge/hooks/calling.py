@@ -5,7 +5,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.errors import DeniedError, HookError
+from bridge.descriptors import is_shortage
+from bridge.errors import DeniedError, HookError, UnforeseenError
+from bridge.fence import Fence
 from bridge.hooks.document import Document
 from bridge.hooks.finding import GATES, Hook, Stage, State, find
 from bridge.hooks.running import Outcome, run
@@ -27,6 +29,7 @@ class Hooks:
     def __init__(self, directories: Sequence[Path] = ()) -> None:
         self._directories = tuple(directories)
         self._told: set[tuple[Path, str]] = set()
+        self._fence = Fence()
 
     def of(self, stage: Stage) -> tuple[Hook, ...]:
         """Find what a stage runs now, in order."""
@@ -48,12 +51,16 @@ class Hooks:
     async def ask(self, document: Document) -> None:
         """Ask the gates of the document's stage, one after the other. Return where all allow it.
 
-        Raises DeniedError for the first that does not, HookError for the first that asks for a later try.
+        Raises DeniedError for the first that does not, HookError for the first that asks for a later try, OSError if
+        the machine can start none now.
         """
         for hook in self.of(Stage(document.stage)):
             try:
-                outcome = await run(hook, document, GATE_LIMIT)
+                with self._fence.around(f"hook {hook.name}"):
+                    outcome = await run(hook, document, GATE_LIMIT)
             except OSError as error:
+                if is_shortage(error):
+                    raise  # it says nothing of the hook, and is tried again
                 raise DeniedError(hook.name, f"it cannot be started: {error.strerror}") from error
             if outcome is not None and outcome.code != _ALLOW:
                 raise _refusal(hook, outcome)
@@ -62,18 +69,25 @@ class Hooks:
         """Call the hooks of the document's stage, one after the other. What fails is logged and stops no other."""
         for hook in self.of(Stage(document.stage)):
             begun = time.monotonic()
-            try:
-                outcome = await run(hook, document, LIMIT)
-            except OSError as error:
-                outcome = Outcome(None, f"it cannot be started: {error.strerror}")
-            if outcome is None:
-                continue
+            how = await self._call(hook, document)
             words = (hook.name, document.stage, document.reference, time.monotonic() - begun)
-            if outcome.code == 0:
+            if how:
+                log.warning("hook failed hook=%s stage=%s reference=%s seconds=%.2f error=%r", *words, how)
+            elif how is not None:
                 log.info("hook ran hook=%s stage=%s reference=%s seconds=%.2f", *words)
-                continue
-            how = _how(outcome, LIMIT) + (f": {outcome.last_line}" if outcome.last_line else "")
-            log.warning("hook failed hook=%s stage=%s reference=%s seconds=%.2f error=%r", *words, how)
+
+    async def _call(self, hook: Hook, document: Document) -> str | None:
+        """Run a hook, and return what was wrong: nothing where it ended well, None where it is not there any more."""
+        try:
+            with self._fence.around(f"hook {hook.name}"):
+                outcome = await run(hook, document, LIMIT)
+        except OSError as error:
+            return f"it cannot be started: {error.strerror}"
+        except UnforeseenError as error:
+            return str(error)
+        if outcome is None or outcome.code == 0:
+            return None if outcome is None else ""
+        return _how(outcome, LIMIT) + (f": {outcome.last_line}" if outcome.last_line else "")
 
 
 def _refusal(hook: Hook, outcome: Outcome) -> HookError:

@@ -74,8 +74,18 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def moment(seconds: float) -> str | None:
-    """Return a time in seconds since the epoch as RFC 3339 writes it; None for 0, which is an unknown one."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}" if seconds else None
+    """Return a time in seconds since the epoch as RFC 3339 writes it.
+
+    None for 0, which is an unknown one, and for a time outside the years 1 to 9999, which RFC 3339 cannot write: an
+    image says of itself when it was made.
+    """
+    if not seconds:
+        return None
+    try:
+        written = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return written.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def _line(text: str) -> str:

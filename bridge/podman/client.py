@@ -18,6 +18,8 @@ from aiohttp.http_exceptions import LineTooLong
 from bridge.errors import ImageUnknownError, InvalidError, PodmanError, UnreachableError
 from bridge.oci import DOCKER_LIST, Digest
 from bridge.plan import Image
+from bridge.untrusted_json import decode
+from bridge.untrusted_text import one_line
 
 _BASE = "http://podman/v4.0.0/libpod"
 _ANSWER = aiohttp.ClientTimeout(total=30)
@@ -25,6 +27,8 @@ _LISTING = aiohttp.ClientTimeout(total=300)
 """A listing of 1000 images takes 8 to 11 s on 4.3.1, more on a busy machine."""
 _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """An events stream has no heartbeat: silence is no failure. A dead service closes it."""
+_LONGEST = 256 * 1024 * 1024
+"""Bytes of the longest answer that is read. A listing has about 1 kB for each image, and all of its labels."""
 _LISTING_TRIES = 5
 _HALF_WRITTEN = "locating item named"
 """What podman says of an image that has a name and no manifest yet."""
@@ -89,7 +93,10 @@ class Podman:
     async def version(self) -> str:
         """Return podman's version, such as `4.3.1`."""
         answer = await self._get("/version")
-        return str(answer.get("Version", "unknown"))
+        if not isinstance(answer, dict):
+            msg = f"podman's /version is not as expected: {str(answer)[:200]}"
+            raise PodmanError(msg)
+        return one_line(str(answer.get("Version", "unknown")), 100)
 
     async def store(self) -> Store:
         """Return where podman keeps its images, as it said when it was asked first, or after it was away.
@@ -104,10 +111,14 @@ class Podman:
         answer = await self._get("/info")
         try:
             store = answer["store"]
-            return Store(store["graphDriverName"], Path(store["graphRoot"]), Path(store["runRoot"]))
+            driver, graph_root, run_root = store["graphDriverName"], store["graphRoot"], store["runRoot"]
         except (KeyError, TypeError) as error:
             msg = f"podman's /info lacks {error}"
             raise PodmanError(msg) from error
+        if not all(isinstance(text, str) and text and "\0" not in text for text in (driver, graph_root, run_root)):
+            msg = f"podman's /info names no store: {str(store)[:200]}"
+            raise PodmanError(msg)
+        return Store(driver, Path(graph_root), Path(run_root))
 
     async def images(self) -> tuple[Image, ...]:
         """List every image of the store. A listing that fails raises; it is never empty for that.
@@ -212,18 +223,18 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 def _decode(content: bytes) -> Any:
     try:
-        return msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        msg = f"podman answered no JSON: {content[:200]!r}"
+        return decode(content, "podman's answer", limit=_LONGEST)
+    except InvalidError as error:
+        msg = f"{error}: {content[:200]!r}"
         raise PodmanError(msg) from error
 
 
 def problem(status: int, content: bytes) -> PodmanError:
     """Return what an answer that is no 200 says."""
     try:
-        message = str(msgspec.json.decode(content)["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        message = content[:200].decode(errors="replace")
+        message = one_line(str(decode(content, "podman's error")["message"]))
+    except (InvalidError, KeyError, TypeError):
+        message = one_line(content[:200].decode(errors="replace"))
     if status == 404 or "image not known" in message:
         return ImageUnknownError(message)
     return PodmanError(f"podman answered {status}: {message}")

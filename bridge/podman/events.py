@@ -9,6 +9,7 @@ from typing import Any
 from bridge.conditions import Conditions, Kind
 from bridge.errors import PodmanError, UnreachableError
 from bridge.podman.client import Podman
+from bridge.untrusted_text import one_line
 
 _SILENT = frozenset({"save", "push", "mount", "unmount"})
 """Image events that change nothing; podbridge's own exports emit `save`."""
@@ -39,7 +40,7 @@ async def one_stream(podman: Podman) -> AsyncGenerator[str]:
             if not event:
                 yield CONNECTED
             elif _matters(event):
-                yield f"{event.get('Type')} {event.get('Action')}"
+                yield one_line(f"{event.get('Type')} {event.get('Action')}", 100)
 
 
 async def for_ever(podman: Podman, conditions: Conditions) -> AsyncGenerator[str]:
@@ -74,4 +75,4 @@ async def for_ever(podman: Podman, conditions: Conditions) -> AsyncGenerator[str
 
 def _matters(event: Mapping[str, Any]) -> bool:
     kind, action = event.get("Type"), event.get("Action")
-    return (kind == "image" and action not in _SILENT) or (kind == "container" and action == "commit")
+    return (kind == "image" and str(action) not in _SILENT) or (kind == "container" and action == "commit")

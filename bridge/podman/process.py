@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bridge import programs
 from bridge.errors import ImageUnknownError, PodmanError
+from bridge.untrusted_text import one_line
 
 _PATIENCE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -104,6 +105,6 @@ async def _wait(reading: asyncio.Task[tuple[bytes, bytes]], progress: Callable[[
 
 def _failure(title: str, code: int | None, words: bytes) -> PodmanError:
     lines = [line for line in words.decode(errors="replace").splitlines() if line.strip()]
-    said = lines[-1].removeprefix("Error: ") if lines else "it said nothing"
+    said = one_line(lines[-1].removeprefix("Error: ")) if lines else "it said nothing"
     kind = ImageUnknownError if "image not known" in said else PodmanError
     return kind(f"{title} failed with exit code {code}: {said}")

@@ -7,15 +7,18 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bridge.errors import DeniedError
+from bridge.errors import DeniedError, UnsupportedError
 from bridge.oci import Reference
 from bridge.plan import Target
+from bridge.untrusted_text import one_line
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
 """Seconds until a failed publication is tried again: doubled each time from the first to the last."""
+
+NOT_RETRIED = "not retried until the image changes"
 
 _STAGING = re.compile(r"/\S*?/staging/[^/\s]+(/scratch/\d+)?")
 """A staging directory, or a file in it: its name is another in each try, and says nothing to an operator."""
@@ -25,8 +28,8 @@ _STAGING = re.compile(r"/\S*?/staging/[^/\s]+(/scratch/\d+)?")
 class Failure:
     """Why a target is not published. `retry_at` is in seconds since the epoch, `due` on the monotonic clock.
 
-    What a hook denied has no next try, and `denied_by` is the hook's name. `repeats` says that the try before
-    failed with the same words.
+    What a hook denied has no next try, and `denied_by` is the hook's name; nor has what is `permanent`, until its
+    image changes. `repeats` says that the try before failed with the same words.
     """
 
     target: Target
@@ -36,6 +39,12 @@ class Failure:
     due: float
     denied_by: str = ""
     repeats: bool = False
+    permanent: bool = False
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has no next try by itself."""
+        return self.retry_at is None
 
 
 class Failures:
@@ -55,11 +64,13 @@ class Failures:
         return len(self._all)
 
     def add(self, target: Target, error: Exception) -> Failure:
-        """Note that `target` failed, and say when it is tried again."""
+        """Note that `target` failed, and say when it is tried again: never, where no second try changes anything."""
+        if isinstance(error, UnsupportedError):
+            return self._give_up(target, error)
         attempts = self.attempts(target) + 1
         delay = retry_delay(attempts)
         due = time.time() + delay, time.monotonic() + delay
-        failure = Failure(target, words(error), attempts, *due, repeats=self._repeats(target, error))
+        failure = Failure(target, words(error), attempts, *due, repeats=self._repeats(target, words(error)))
         self._all[target.reference] = failure
         level = logging.DEBUG if failure.repeats else logging.WARNING
         log.log(
@@ -69,9 +80,21 @@ class Failures:
         )  # fmt: skip
         return failure
 
+    def _give_up(self, target: Target, error: UnsupportedError) -> Failure:
+        message = f"{words(error)}; {NOT_RETRIED}"
+        attempts, repeats = self.attempts(target) + 1, self._repeats(target, message)
+        failure = Failure(target, message, attempts, None, math.inf, repeats=repeats, permanent=True)
+        self._all[target.reference] = failure
+        log.log(
+            logging.DEBUG if failure.repeats else logging.WARNING,
+            "publication failed, not retried until the image changes reference=%s image=%s error=%r",
+            target.reference, target.image.id[:12], words(error),
+        )  # fmt: skip
+        return failure
+
     def deny(self, target: Target, error: DeniedError) -> Failure:
         """Note that a hook denied `target`: it is not tried again by itself."""
-        attempts, repeats = self.attempts(target) + 1, self._repeats(target, error)
+        attempts, repeats = self.attempts(target) + 1, self._repeats(target, words(error))
         failure = Failure(target, words(error), attempts, None, math.inf, error.hook, repeats)
         self._all[target.reference] = failure
         log.warning(
@@ -90,10 +113,10 @@ class Failures:
         failure = self._of(target)
         return failure is not None and failure.due > time.monotonic()
 
-    def denies(self, target: Target) -> bool:
-        """Say whether a hook denied `target`."""
+    def is_final(self, target: Target) -> bool:
+        """Return True if `target` failed and has no next try by itself."""
         failure = self._of(target)
-        return failure is not None and bool(failure.denied_by)
+        return failure is not None and failure.is_final
 
     def forget_denials(self) -> None:
         """Have the hooks asked again."""
@@ -105,9 +128,14 @@ class Failures:
         """How many of them are denials."""
         return sum(bool(failure.denied_by) for failure in self)
 
-    def _repeats(self, target: Target, error: Exception) -> bool:
+    @property
+    def permanent(self) -> int:
+        """How many of them are not retried until their image changes."""
+        return sum(failure.permanent for failure in self)
+
+    def _repeats(self, target: Target, message: str) -> bool:
         old = self._of(target)
-        return old is not None and old.message == words(error)
+        return old is not None and old.message == message
 
     def _of(self, target: Target) -> Failure | None:
         failure = self._all.get(target.reference)
@@ -139,4 +167,5 @@ def words(error: Exception) -> str:
         said = f"{error.strerror}: {error.filename or 'the tree'}"
     else:
         said = _STAGING.sub("staging", str(error))
+    said = one_line(said)
     return f"{said}; free some space on the disk of the tree" if "no space left" in said.lower() else said

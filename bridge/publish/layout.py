@@ -2,22 +2,25 @@
 
 from pathlib import Path
 
-import msgspec
-
 from bridge.errors import ExportError, InvalidError
-from bridge.oci import Descriptor, Digest, Manifest
+from bridge.oci import Descriptor, Digest
 from bridge.plan import Image
+from bridge.publish.manifests import require_readable
+from bridge.untrusted_json import decode
 
 
-def read(layout: Path) -> tuple[bytes, bytes]:
-    """Return manifest and config of the one image in an OCI layout; raise ExportError where they are damaged."""
+def read(layout: Path, image: Image) -> tuple[bytes, bytes]:
+    """Return manifest and config of the one image in an OCI layout; raise ExportError where they are damaged.
+
+    As `require_readable` raises, too.
+    """
     try:
-        entries = msgspec.json.decode((layout / "index.json").read_bytes())["manifests"]
+        entries = decode((layout / "index.json").read_bytes(), "index.json")["manifests"]
         if len(entries) != 1:
             msg = f"podman wrote {len(entries)} manifests where one was asked for"
             raise ExportError(msg)
         manifest = _blob(layout, Descriptor.from_json(entries[0]))
-        config = Manifest.parse(manifest).config
+        config = require_readable(manifest, image).config
         if config is None:
             msg = "podman wrote a list of manifests where an image was asked for"
             raise ExportError(msg)
@@ -25,7 +28,7 @@ def read(layout: Path) -> tuple[bytes, bytes]:
     except FileNotFoundError as error:
         msg = f"podman's export is cut short: {error.filename} is missing"
         raise ExportError(msg) from error
-    except (msgspec.DecodeError, KeyError, TypeError, InvalidError) as error:
+    except (KeyError, TypeError, InvalidError) as error:
         msg = f"podman's export is damaged: {error!r}"
         raise ExportError(msg) from error
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-import msgspec
-
-from bridge.errors import ExportError, InvalidError
-from bridge.oci import Descriptor, Digest, Manifest
+from bridge.errors import ExportError
+from bridge.oci import Descriptor, Digest
 from bridge.plan import Image
+from bridge.publish.manifests import require_readable
+from bridge.untrusted_json import decode
+from bridge.untrusted_text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,10 @@ def members(content: bytes, image: Image, store: Iterable[Image]) -> Iterator[Me
     """Yield the members of a list, each once. All are found before the first is yielded.
 
     Raises ExportError that names the list's first member that is not in the store: a list is published
-    whole or not at all.
+    whole or not at all. As `require_readable` raises, too.
     """
-    try:
-        manifest = Manifest.parse(content)
-        platforms = [_platform(entry) for entry in msgspec.json.decode(content).get("manifests") or ()]
-    except InvalidError as error:
-        raise ExportError(str(error)) from error
+    manifest = require_readable(content, image)
+    platforms = [_platform(entry) for entry in decode(content, "index").get("manifests") or ()]
     if not manifest.manifests:
         msg = f"manifest list {_called(image)} has no member yet; add one with `podman manifest add`"
         raise ExportError(msg)
@@ -62,7 +61,9 @@ def _called(image: Image) -> str:
     return image.names[0] if image.names else image.id[:12]
 
 
-def _platform(entry: dict[str, dict[str, str]]) -> str:
-    platform = entry.get("platform") or {}
+def _platform(entry: dict[str, Any]) -> str:
+    platform = entry.get("platform")
+    if not isinstance(platform, dict):
+        return "no platform"
     parts = (platform.get(key) for key in ("os", "architecture", "variant"))
-    return "/".join(part for part in parts if part) or "no platform"
+    return one_line("/".join(str(part) for part in parts if part), 100) or "no platform"

@@ -76,7 +76,7 @@ class Local:
         docker-format image is written once more in its own format.
         """
         image = job.image
-        saved, config = await threads.run(layout.read, job.layout)
+        saved, config = await threads.run(layout.read, job.layout, job.image)
         if image.digest is not None and Digest.of(saved) == image.digest:
             return Written(sizes, config, saved)
         if raw.available():

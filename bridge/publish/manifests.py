@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bridge.errors import ExportError, InvalidError
+from bridge.errors import ExportError, InvalidError, UnsupportedError
 from bridge.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Digest, Manifest, plain_media_type
 from bridge.plan import Fidelity, Image
+from bridge.untrusted_json import decode
 
 _CHUNKED = ("io.containers.zstd-chunked.", "io.github.containers.zstd-chunked.")
 """Annotations that describe compressed bytes: untrue of a plain layer."""
@@ -30,8 +31,11 @@ def choose(
     first. Podman's bytes are served as they are wherever they are true, those with the digest that
     podman shows before others. Otherwise the layers' media types, digests and sizes are mended and
     nothing else: podman 4 labels plain tar as gzip or zstd, and the manifest of a pulled image names
-    compressed blobs that no longer exist. Raises ExportError where no manifest belongs to the image.
+    compressed blobs that no longer exist. Raises ExportError where no manifest belongs to the image, and
+    UnsupportedError where the current one is what podman names and cannot be read.
     """
+    for content in stored[:1]:
+        require_readable(content, image)
     own = [content for content in (saved, *stored) if content is not None and _belongs(content, image, layers)]
     if not own:
         msg = f"podman has no manifest of image {image.id[:12]} with {len(layers)} layers"
@@ -44,6 +48,21 @@ def choose(
     is_stored = best in stored or Digest.of(best) == image.digest
     same_bytes = [layer.digest for layer in Manifest.parse(best).layers] == [layer.digest for layer in layers]
     return _mend(best, layers), Fidelity.CORRECTED if is_stored and same_bytes else Fidelity.REBUILT
+
+
+def require_readable(content: bytes, image: Image) -> Manifest:
+    """Return the manifest that is in `content`. Raises ExportError where it is none.
+
+    Bytes with a digest by which podman knows the image are the image's own and no damage: no second try changes
+    them, and the error is an UnsupportedError.
+    """
+    try:
+        return Manifest.parse(content)
+    except InvalidError as error:
+        is_own = Digest.of(content) in {image.digest, *image.digests}
+        kind = UnsupportedError if is_own else ExportError
+        msg = f"image {image.id[:12]} has a manifest that cannot be served: {error}"
+        raise kind(msg) from error
 
 
 def docker(config: bytes, layers: Sequence[Layer]) -> bytes:
@@ -71,7 +90,7 @@ def _belongs(content: bytes, image: Image, layers: Sequence[Layer]) -> bool:
 
 def _mend(content: bytes, layers: Sequence[Layer]) -> bytes:
     """Make the manifest name `layers`, plain; the very same bytes where it does already."""
-    value = msgspec.json.decode(content)
+    value = decode(content, "manifest")
     changed = False
     for entry, layer in zip(value.get("layers") or (), layers, strict=True):
         truth = {"mediaType": plain_media_type(entry["mediaType"]), "digest": str(layer.digest), "size": layer.size}

@@ -107,7 +107,7 @@ class Reconciler:
             while True:
                 self._poked.clear()
                 trigger, self._trigger = self._trigger, Trigger.RESYNC
-                await self.look(trigger)
+                await self._look_quietly(trigger)
                 if time.monotonic() - swept > self.parts.bounds.resync:
                     await self._sweep_quietly()
                     swept = time.monotonic()
@@ -151,6 +151,15 @@ class Reconciler:
         self._settle()
         return True
 
+    async def _look_quietly(self, trigger: Trigger) -> None:
+        """Look; a pass that the machine has no means for, such as open files, has failed and is tried again soon."""
+        try:
+            await self.look(trigger)
+        except OSError as error:
+            self._failed_looks += 1
+            self.passes["failed"] += 1
+            self.parts.conditions.deny(Kind.SYNCED, "PassFailed", words(error))
+
     async def plan(self) -> Plan:
         """List the store and say what a pass would do. Raises PodmanError where it cannot be listed."""
         async with self._looking:
@@ -190,7 +199,7 @@ class Reconciler:
         except (BridgeError, OSError) as error:
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
             return
-        if not self.failures and not self._failed_writes:
+        if all(failure.is_final for failure in self.failures) and not self._failed_writes:
             self.parts.conditions.confirm(Kind.TREE_WRITABLE)  # what could not be written is not to be any more
 
     async def _apply(self, images: tuple[Image, ...], *, prune: bool) -> None:
@@ -214,7 +223,7 @@ class Reconciler:
 
     def _is_due(self, target: Target, *, changed: bool) -> bool:
         """Say whether a target is to be tried now; a list may have failed for a member that has just come."""
-        new_members = changed and target.image.is_list and not self.failures.denies(target)
+        new_members = changed and target.image.is_list and not self.failures.is_final(target)
         return new_members or not self.failures.waits(target)
 
     async def _show_known(self, plan: Plan, *, changed: bool) -> tuple[Target, ...]:
@@ -223,11 +232,8 @@ class Reconciler:
         for target in plan.publish:
             if not self._is_due(target, changed=changed):
                 continue
-            known = await self.parts.exporter.known(target.image)
-            if known is None or self._work.guards(target):
+            if not await self._work.show_known(target):
                 queue.append(target)
-            else:
-                await self._work.show(target, known)
         return tuple(queue)
 
     def _let_through(self, plan: Plan, shown: Shown, *, prune: bool) -> tuple[Reference, ...]:
@@ -261,7 +267,9 @@ class Reconciler:
             message = f"{len(self.held_back)} withdrawals are held back; `podbridge resync --prune` lets them through"
             conditions.deny(Kind.SYNCED, "MassWithdrawal", message)
         elif failing := len(self.failures) - self.failures.denied:
-            conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published")
+            given_up = self.failures.permanent
+            more = f", {given_up} of them until the image changes" if given_up else ""
+            conditions.deny(Kind.SYNCED, "Failing", f"{failing} cannot be published{more}")
         else:
             denied = f", {self.failures.denied} denied" if self.failures.denied else ""
             conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published{denied}")

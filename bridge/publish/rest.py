@@ -37,7 +37,7 @@ class Rest:
             raise ExportError(msg)
         if is_docker:
             return await threads.run(_docker, job, sizes)
-        saved, config = await threads.run(layout.read, job.layout)
+        saved, config = await threads.run(layout.read, job.layout, job.image)
         return Written(sizes, config, saved)
 
     async def index(self, image: Image) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError, DeniedError, ImageUnknownError, PodmanError, TreeError
+from bridge.fence import Fence
 from bridge.oci import Reference
 from bridge.plan import Image, Source, Target, differs
 from bridge.policy import Wanted
@@ -45,6 +46,7 @@ class Work:
         self._leaving: set[Source] = set()
         self._left: set[Source] = set()
         self._asked: dict[Reference, Try] = {}
+        self._fence = Fence()
 
     def replace(self, queue: tuple[Target, ...]) -> None:
         """Have this done, and nothing else that waits."""
@@ -68,10 +70,6 @@ class Work:
         self._left &= {image.source for image in images}
         if self._gates.look():
             self.failures.forget_denials()
-
-    def guards(self, target: Target) -> bool:
-        """Say whether a gate has to be asked: that takes its time, and is no part of a pass."""
-        return self._gates.guard(target)
 
     async def run(self) -> None:
         """Publish what is queued, for ever, `SIDE_BY_SIDE` targets at a time."""
@@ -105,7 +103,8 @@ class Work:
     async def _carry_out(self, work: Try) -> bool:
         """Ask the gates, export where the tree lacks the image, and show it. Return False where that fails."""
         try:
-            await self._publish(work)
+            with self._fence.around(_called(work.target)):
+                await self._publish(work)
         except DeniedError as error:
             self._deny(work, error)
             return False
@@ -117,14 +116,22 @@ class Work:
             self._settled()
         return True
 
-    async def show(self, target: Target, known: Exported) -> None:
-        """Show what the tree holds already and no gate guards. Call it in the writer's turn."""
+    async def show_known(self, target: Target) -> bool:
+        """Show what the tree holds already and no gate guards. Return False where more has to be done.
+
+        Call it in the writer's turn. A gate takes its time, and is no part of a pass.
+        """
         work = self._try(target)
         try:
-            await self._writer.show(work, known)
-            self.failures.forget(target.reference)
+            with self._fence.around(_called(target)):
+                known = await self._parts.exporter.known(target.image)
+                if known is None or self._gates.guard(target):
+                    return False
+                await self._writer.show(work, known)
+                self.failures.forget(target.reference)
         except (BridgeError, OSError) as error:
             await self._explain(work, error)
+        return True
 
     def _try(self, target: Target) -> Try:
         return Try(target, self.trigger, self.failures.attempts(target) + 1)
@@ -200,11 +207,7 @@ class Work:
         cannot find, and has failed.
         """
         image = work.target.image
-        try:
-            gone = not await self._parts.podman.exists(image)
-        except PodmanError:
-            gone = False
-        if gone and image.source not in self._left:
+        if await self._is_gone(image) and image.source not in self._left:
             self._leaving.add(image.source)
             log.info("image left the store before it was published image=%s", image.id[:12])
             self._poke("image left the store", Trigger.RESYNC)
@@ -219,8 +222,17 @@ class Work:
                 f"{error}: podman.command and podman.socket look at different stores; set podman.export: rest"
             )
         failure = self.failures.add(work.target, error)
-        asyncio.get_running_loop().call_at(failure.due, self._poke, "retry", Trigger.RETRY)
+        if not failure.is_final:
+            asyncio.get_running_loop().call_at(failure.due, self._poke, "retry", Trigger.RETRY)
         self._tell(Action.FAILED, work, failure)
+
+    async def _is_gone(self, image: Image) -> bool:
+        """Return True if podman says that the image is not in its store."""
+        try:
+            with self._fence.around(f"image {image.id[:12]}"):
+                return not await self._parts.podman.exists(image)
+        except (BridgeError, OSError):
+            return False
 
     def _deny(self, work: Try, error: DeniedError) -> None:
         if self._is_wanted(work):
@@ -232,6 +244,10 @@ class Work:
         self._parts.changes.tell(
             Change(
                 action, reference, shown, shown, image, message=failure.message, attempts=failure.attempts,
-                repeats=failure.repeats, hook=failure.denied_by, trigger=work.trigger,
+                repeats=failure.repeats, hook=failure.denied_by, permanent=failure.permanent, trigger=work.trigger,
             )
         )  # fmt: skip
+
+
+def _called(target: Target) -> str:
+    return f"image {target.image.id[:12]} as {target.reference}"

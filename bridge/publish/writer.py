@@ -9,6 +9,7 @@ from typing import ParamSpec
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError
+from bridge.fence import Fence
 from bridge.oci import Reference
 from bridge.plan import Publication
 from bridge.publish import threads
@@ -32,6 +33,7 @@ class TreeWriter:
         self._tree = parts.tree
         self._conditions = parts.conditions
         self._changes = parts.changes
+        self._fence = Fence()
 
     async def show(self, work: Try, exported: Exported) -> None:
         """Publish. Raises TreeError or OSError."""
@@ -55,7 +57,7 @@ class TreeWriter:
         )  # fmt: skip
         try:
             await self._write(self._tree.publish, publication)
-        except (asyncio.CancelledError, OSError):
+        except (asyncio.CancelledError, Exception):
             if self._tree.publication(target.reference) is publication:
                 self._say_published(change)  # it is shown: a stop, or what is derived, is no reason to keep that back
             raise
@@ -101,15 +103,17 @@ class TreeWriter:
         if self._tree.is_derived:
             return True
         try:
-            await threads.run(self._tree.derive)
-        except OSError as error:
+            with self._fence.around("what is derived from indexes"):
+                await threads.run(self._tree.derive)
+        except (BridgeError, OSError) as error:
             self._conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", words(error))
             return False
         return True
 
     async def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what has been superseded for longer than `grace` seconds. Raises TreeError or OSError."""
-        swept = await threads.run(self._tree.sweep, grace, dry_run=dry_run)
+        with self._fence.around("a sweep"):
+            swept = await threads.run(self._tree.sweep, grace, dry_run=dry_run)
         if not dry_run and (swept.manifests or swept.blobs):
             log.info("swept manifests=%d blobs=%d bytes=%d", swept.manifests, swept.blobs, swept.freed)
         return swept
@@ -123,7 +127,8 @@ class TreeWriter:
 
     async def _quietly(self, write: Callable[[Reference], None], reference: Reference, done: str) -> bool:
         try:
-            await self._write(write, reference)
+            with self._fence.around(f"reference {reference}"):
+                await self._write(write, reference)
         except (BridgeError, OSError) as error:
             self._conditions.deny(Kind.TREE_WRITABLE, "WriteFailed", f"{reference}: {words(error)}")
             return False

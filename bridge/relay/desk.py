@@ -17,6 +17,7 @@ from bridge.relay.passage import Deliver, as_it_is
 from bridge.relay.profiles import covers, refusal
 from bridge.relay.pushes import Publisher, Push, publish
 from bridge.tree.reader import TreeReader
+from bridge.untrusted_json import decode
 
 _PUSH = re.compile("/images/(.+)/push")
 _LIST = re.compile("/manifests/(.+)/registry/(.+)")
@@ -89,8 +90,8 @@ class Desk:
     async def _log_in(self, exchange: Exchange) -> bool:
         content, raw = await exchange.read()
         try:
-            asked = msgspec.json.decode(content, type=_Credentials)
-        except msgspec.DecodeError as error:
+            asked = decode(content, "body", _Credentials)
+        except InvalidError as error:
             await exchange.refuse(400, "invalid JSON", str(error))
             return True
         host = re.sub(r"^https?://", "", asked.serveraddress).partition("/")[0]

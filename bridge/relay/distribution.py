@@ -2,9 +2,10 @@
 
 import msgspec
 
-from bridge.errors import NotPublishedError
+from bridge.errors import InvalidError, NotPublishedError
 from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
 from bridge.tree.reader import TreeReader
+from bridge.untrusted_json import decode
 
 
 class _Platform(msgspec.Struct, omit_defaults=True):
@@ -31,7 +32,7 @@ def describe(tree: TreeReader, name: str) -> bytes:
     repository, descriptor = _find(tree, name)
     content = tree.read(repository, descriptor.digest)
     if descriptor.is_index:
-        members = msgspec.json.decode(content, type=_Index).manifests
+        members = decode(content, "index", _Index).manifests
         platforms = [member.platform for member in members if member.platform is not None]
     else:
         platforms = [_platform(tree, repository, content)]
@@ -52,4 +53,7 @@ def _platform(tree: TreeReader, repository: Repository, content: bytes) -> _Plat
     if config is None:
         msg = f"a manifest of {repository} has no config"
         raise NotPublishedError(msg)
-    return msgspec.json.decode(tree.read(repository, config.digest), type=_Platform)
+    try:
+        return decode(tree.read(repository, config.digest), "config", _Platform)
+    except InvalidError:
+        return _Platform()  # podman took the image, and what it says of its platform is no reason to hide it

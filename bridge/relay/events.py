@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from bridge.changes import Action, Change, Changes
+from bridge.errors import InvalidError
 from bridge.relay.bodies import Body, Endless, Sized
 from bridge.relay.exchange import Records, take
 from bridge.relay.heads import Answer
 from bridge.relay.passage import Passage, as_it_is
+from bridge.untrusted_json import decode
 
 _WAITING = 1000
 """Publications that wait for a client which reads no more, until it is given up."""
@@ -78,8 +78,8 @@ def _fits_one(event: Event, key: str, value: str) -> bool:
 def read_filters(text: str | None) -> Mapping[str, list[str]] | None:
     """Read the query's filters, in either form that clients send; None where podman will refuse them."""
     try:
-        read = msgspec.json.decode(text or "{}", type=dict[str, list[str] | dict[str, bool]])
-    except msgspec.DecodeError:
+        read = decode((text or "{}").encode(errors="replace"), "filters", dict[str, list[str] | dict[str, bool]])
+    except InvalidError:
         return None
     return {
         key: [value for value, wanted in values.items() if wanted] if isinstance(values, dict) else values

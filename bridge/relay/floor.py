@@ -9,11 +9,13 @@ from bridge.relay.bodies import Endless
 from bridge.relay.exchange import take
 from bridge.relay.heads import Answer
 from bridge.relay.passage import Passage, as_it_is
+from bridge.untrusted_json import decode
 
 _LONGEST = 64 * 1024
 """Bytes of the longest answer that is changed."""
 
-_HEADER = re.compile(rb"(?im)^(api-version:[ \t]*)([0-9.]+)(?=[ \t]*\r\n)")
+_HEADER = re.compile(rb"(?im)^(api-version:[ \t]*)([0-9.]{1,100})(?=[ \t]*\r\n)")
+_VERSION = re.compile("[0-9.]{1,100}", re.ASCII)
 _LENGTH = re.compile(rb"(?im)^(?:content-length|transfer-encoding):.*\r\n")
 
 
@@ -40,10 +42,10 @@ class Floor:
 
     def _changed(self, content: bytes) -> bytes:
         try:
-            told = msgspec.json.decode(content, type=dict[str, object])
-        except msgspec.DecodeError:
+            told = decode(content, "podman's answer", dict[str, object])
+        except InvalidError:
             return content  # `OK`
-        if isinstance(version := told.get("ApiVersion"), str):
+        if isinstance(version := told.get("ApiVersion"), str) and _VERSION.fullmatch(version):
             told["ApiVersion"] = self._raised(version)
         return msgspec.json.encode(told)
 

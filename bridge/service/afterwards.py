@@ -11,12 +11,14 @@ import msgspec
 
 from bridge.changes import Action, Change
 from bridge.errors import InvalidError, PodmanError
+from bridge.fence import Fence
 from bridge.hooks.document import Document, ImageDocument, moment
 from bridge.hooks.finding import Stage
 from bridge.oci import Manifest, Reference
 from bridge.plan import Publication
 from bridge.publish.gates import image_document, served
 from bridge.publish.parts import Parts
+from bridge.untrusted_json import decode
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class Afterwards:
         self._lanes: dict[Reference, deque[_Call]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._free = asyncio.Semaphore(_LANES)
+        self._fence = Fence()
 
     def hear(self, change: Change) -> None:
         """Queue a change, where some hook wants to hear of it and it is news."""
@@ -100,7 +103,8 @@ class Afterwards:
         lane = self._lanes[reference]
         while lane:
             async with self._free:
-                await self._parts.hooks.tell(await self._document(lane[0]))
+                with self._fence.within(f"hooks of {lane[0].stage} for {reference}"):
+                    await self._parts.hooks.tell(await self._document(lane[0]))
             lane.popleft()
         del self._lanes[reference]
 
@@ -140,10 +144,10 @@ class Afterwards:
         """Describe a publication's image by its config in the tree, which podman's store may no longer have."""
         paths, source = self._parts.tree.paths, publication.source
         config = _Config()
-        with contextlib.suppress(OSError, InvalidError, msgspec.DecodeError):
+        with contextlib.suppress(OSError, InvalidError):
             manifest = Manifest.parse(paths.blob(publication.descriptor.digest).read_bytes())
             if manifest.config is not None:
-                config = msgspec.json.decode(paths.blob(manifest.config.digest).read_bytes(), type=_Config)
+                config = decode(paths.blob(manifest.config.digest).read_bytes(), "config", _Config)
         return ImageDocument(
             id=source.image_id,
             digest=None if source.digest is None else str(source.digest),

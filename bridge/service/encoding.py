@@ -6,13 +6,12 @@ import sys
 from asyncio import Event, timeout
 from contextlib import suppress
 
-import msgspec
-
 from bridge.config import Config
-from bridge.errors import PodmanError
+from bridge.errors import InvalidError, PodmanError
 from bridge.podman import process
 from bridge.service.settings import Settings
 from bridge.tree.encodings import Encoded
+from bridge.untrusted_json import decode
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +43,10 @@ async def encode_once(config: Config) -> bool:
     )
     try:
         # No limit on its time: at idle priority it waits for as long as the machine is busy.
-        output = await process.run(command, stall=math.inf)
-    except PodmanError as error:
+        encoded = decode(await process.run(command, stall=math.inf), "what the encoder says", Encoded)
+    except (PodmanError, InvalidError) as error:
         log.warning("encodings are missing, tried again later error=%r", str(error))
         return False
-    encoded = msgspec.json.decode(output, type=Encoded)
     if encoded.made:
         log.info("encoded blobs=%d bytes=%d into=%d", encoded.made, encoded.read, encoded.written)
     return True

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from bridge.changes import Action, Change
+from bridge.fence import Fence
 from bridge.oci import Reference
 from bridge.plan import Target
 from bridge.publish.failures import Failure
@@ -24,6 +25,7 @@ class Requests:
         self._under_way: dict[Reference, tuple[Target, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: dict[Reference, Failure] = {}
+        self._fence = Fence()
 
     @property
     def waiting(self) -> tuple[Target, ...]:
@@ -75,7 +77,8 @@ class Requests:
 
     async def _publish(self, target: Target) -> None:
         try:
-            await self._reconciler.publish(target)
+            with self._fence.within(f"the request for {target.reference}"):
+                await self._reconciler.publish(target)
             if target.requested:
                 self._failed |= {one.target.reference: one for one in self._reconciler.failures if one.target == target}
         finally:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Conditions, Kind
@@ -21,6 +21,7 @@ from bridge.service.afterwards import PATIENCE, hearing
 from bridge.service.encoding import keep_encoded
 from bridge.service.settings import Settings
 from bridge.service.steering import Facts, Steering
+from bridge.service.tasks import Tasks
 from bridge.systemd import Sockets
 from bridge.tree.contents import check_version
 from bridge.tree.paths import TreePaths
@@ -85,14 +86,16 @@ async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) ->
         reconciler.follow(parts.policy(config, Address(facts.registry)), parts.bounds(config))
         published.set()
 
+    work: dict[str, Callable[[], Awaitable[None]]] = {
+        "reconcile": reconciler.run,
+        "doorbell": lambda: _poke(doorbell.for_ever(podman, conditions), Trigger.DOORBELL, reconciler, connected),
+        "events": lambda: _poke(events.for_ever(podman, conditions), Trigger.EVENT, reconciler, connected),
+        "version": lambda: _ask_version(podman, facts, connected),
+        "encode": lambda: keep_encoded(settings, published),
+    }
+    kept = Tasks(conditions)
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(reconciler.run()),
-            group.create_task(_poke(doorbell.for_ever(podman, conditions), Trigger.DOORBELL, reconciler, connected)),
-            group.create_task(_poke(events.for_ever(podman, conditions), Trigger.EVENT, reconciler, connected)),
-            group.create_task(_ask_version(podman, facts, connected)),
-            group.create_task(keep_encoded(settings, published)),
-        ]
+        tasks = [group.create_task(kept.keep(name, run)) for name, run in work.items()]
         try:
             heard = reconciler.parts.changes.heard_by(lambda change: _ring(change, published))
             with heard, settings.followed_by(follow):

@@ -10,6 +10,7 @@ import msgspec
 
 from bridge.config import Config
 from bridge.errors import BridgeError
+from bridge.fence import Fence
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Settings:
         self.config = config
         self._followers: list[Follower] = []
         self._changing = asyncio.Lock()
+        self._fence = Fence()
 
     @contextlib.contextmanager
     def followed_by(self, follower: Follower) -> Iterator[None]:
@@ -66,8 +68,9 @@ class Settings:
         self.config = new
         try:
             for follower in tuple(self._followers):
-                await follower(new)
-        except BridgeError:
+                with self._fence.around("a new configuration"):
+                    await follower(new)
+        except (BridgeError, OSError):
             self.config = before
             raise
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from bridge.config import Config
 from bridge.errors import BridgeError
+from bridge.fence import Fence
 from bridge.service.settings import Settings
 from bridge.systemd import Notifier
 
@@ -40,6 +41,7 @@ class Supervision:
         self._asked = asyncio.Event()
         self._refused = ""
         self._ready = False
+        self._fence = Fence()
 
     def reload(self) -> None:
         """Ask for the configuration to be read again. Safe at any time: a bad one is refused, and said."""
@@ -63,7 +65,7 @@ class Supervision:
         told = ""
         while True:
             words = self._words()
-            if not self._ready and self._supervised.has_begun():
+            if not self._ready and self._has_begun():
                 self._ready = True
                 notifier.ready(words)
             elif words != told:
@@ -85,14 +87,26 @@ class Supervision:
 
     async def _change(self) -> None:
         try:
-            await self._settings.change(self._load())
-        except BridgeError as error:
+            with self._fence.around("a new configuration"):
+                await self._settings.change(self._load())
+        except (BridgeError, OSError) as error:
             self._refused = str(error)
             log.error("new configuration refused, the one before stays error=%r", self._refused)  # noqa: TRY400
             return
         self._refused = ""
         log.info("configuration read again")
 
+    def _has_begun(self) -> bool:
+        try:
+            with self._fence.around("the start"):
+                return self._supervised.has_begun()
+        except BridgeError:
+            return False  # told with its traceback
+
     def _words(self) -> str:
-        words = self._supervised.words()
+        try:
+            with self._fence.around("the status line"):
+                words = self._supervised.words()
+        except BridgeError as error:
+            words = str(error)
         return f"{words}; new configuration refused: {self._refused}" if self._refused else words

@@ -3,11 +3,11 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 from bridge.changes import Change
 from bridge.conditions import Condition
 from bridge.control.schema import ConditionView, DecisionView, EventView, ExportView, PlanView, PublicationView, State
+from bridge.hooks.document import moment
 from bridge.oci import Reference
 from bridge.plan import Plan, Publication, Shown, Target, is_mass_withdrawal
 from bridge.policy import Decision
@@ -41,11 +41,8 @@ def published(publication: Publication) -> PublicationView:
 def _message(publication: Publication) -> str:
     if publication.gone is None:
         return ""
-    until = (
-        ""
-        if math.isinf(publication.keep)
-        else f" until {datetime.fromtimestamp(publication.gone + publication.keep, UTC):%Y-%m-%d %H:%M UTC}"
-    )
+    end = moment(publication.gone + publication.keep)
+    until = "" if end is None else f" until {end[:10]} {end[11:16]} UTC"
     return f"kept{until}, its image has left podman's store"
 
 
@@ -69,6 +66,7 @@ def failed(failure: Failure, now: Publication | None = None, *, again: bool = Tr
     view = _target(failure.target, State.DENIED if failure.denied_by else State.FAILED, now)
     view.message, view.attempts = failure.message, failure.attempts
     view.retry_at = failure.retry_at if again else None
+    view.permanent = failure.permanent
     if now is not None:
         view.message += f"; what it showed before stays, image {now.source.image_id[:12]}"
     return view
@@ -159,4 +157,5 @@ def event(change: Change) -> EventView:
         read=change.read,
         message=change.message,
         attempts=change.attempts,
+        permanent=change.permanent,
     )

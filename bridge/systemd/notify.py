@@ -11,6 +11,8 @@ import time
 from collections.abc import MutableMapping
 from typing import Self
 
+from bridge.untrusted_text import one_line
+
 log = logging.getLogger(__name__)
 
 _PATIENCE = 1.0
@@ -66,7 +68,7 @@ class Notifier:
     def _send(self, **fields: str | int) -> None:
         if not self.told:
             return
-        message = "\n".join(f"{key}={' '.join(str(value).splitlines())}" for key, value in fields.items())
+        message = "\n".join(f"{key}={one_line(str(value))}" for key, value in fields.items())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.settimeout(_PATIENCE)

@@ -4,14 +4,13 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from bridge.errors import InvalidError, TreeError
 from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
+from bridge.untrusted_json import decode
 
 
 def check_version(paths: TreePaths, *, new: bool) -> None:
@@ -20,7 +19,7 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
     Raises TreeError, which says what the directory is instead.
     """
     try:
-        version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
+        version = decode(paths.version.read_bytes(), "podbridge.json", dict[str, int])["version"]
     except FileNotFoundError:
         strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "encoded", "repositories"}
         if new and not strange:
@@ -28,7 +27,7 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
         found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"
         msg = f"{paths.root} is no podbridge tree: {found} and no podbridge.json"
         raise TreeError(msg) from None
-    except (msgspec.DecodeError, KeyError) as error:
+    except (InvalidError, KeyError) as error:
         msg = f"{paths.version} is damaged: {error}"
         raise TreeError(msg) from error
     if version != FORMAT_VERSION:

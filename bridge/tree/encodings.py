@@ -21,7 +21,8 @@ from typing import BinaryIO
 
 from isal.isal_zlib import compressobj, decompressobj
 
-from bridge.errors import TreeError
+from bridge.errors import BridgeError, TreeError
+from bridge.fence import Fence
 from bridge.tree import disk
 from bridge.tree.paths import TreePaths
 
@@ -87,6 +88,7 @@ class _Pass:
         self._left = set(disk.names(paths.unencodable))
         self._held = dict(_sizes(paths.encodings))
         self._done = Encoded()
+        self._fence = Fence()
 
     def run(self) -> Encoded:
         newer = 0
@@ -107,10 +109,11 @@ class _Pass:
             return
         self._make_room(worst)
         try:
-            size = _encode(self._paths, blob)
+            with self._fence.around(f"the encoding of {blob.name}"):
+                size = _encode(self._paths, blob)
         except FileNotFoundError:
             return  # the blob was swept, or all encodings dropped, while this ran
-        except TreeError as error:
+        except BridgeError as error:
             self._note(faults=str(error))
             return
         if size is not None:

@@ -5,6 +5,7 @@ tag moved or went, and it stays until the grace period ends, for pulls under way
 where each came from.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,10 +16,15 @@ import msgspec
 from bridge.errors import InvalidError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Reference, Repository, Tag
 from bridge.plan import Fidelity, Keep, Publication, Source
+from bridge.untrusted_json import decode
 
 _TAG = "org.opencontainers.image.ref.name"
 _OURS = "io.podbridge."
 _HELD = _OURS + "held"
+_LONGEST = 256 * 1024 * 1024
+"""Bytes of the longest `index.json` that is read: 1 kB for each publication."""
+_LARGEST = 2**63 - 1
+"""Bytes of the largest image that an index can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +106,10 @@ class Index:
     def parse(cls, repository: Repository, content: bytes) -> Self:
         """Read an `index.json`; raise InvalidError where it is none."""
         try:
-            value = msgspec.json.decode(content)
+            value = decode(content, "index.json", limit=_LONGEST)
             entries = [_read(repository, entry) for entry in value["manifests"]]
             held = frozenset(Tag(tag) for tag in (value.get("annotations") or {}).get(_HELD, "").split())
-        except (msgspec.DecodeError, InvalidError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (InvalidError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             msg = f"repository {repository}: index.json is damaged: {error!r}"
             raise InvalidError(msg) from error
         return cls(
@@ -158,14 +164,37 @@ def _read(repository: Repository, entry: Any) -> tuple[Publication, float | None
         source=Source(notes.get(_OURS + "image.id", ""), Digest.parse(digest) if digest else None),
         fidelity=Fidelity(notes.get(_OURS + "fidelity", Fidelity.EXACT)),
         name=notes.get(_OURS + "name", ""),
-        size=int(notes.get(_OURS + "size", descriptor.size)),
-        published=datetime.fromisoformat(notes.get(_OURS + "published", "1970-01-01T00:00:00Z")).timestamp(),
+        size=_size(notes.get(_OURS + "size", descriptor.size)),
+        published=_seconds(notes.get(_OURS + "published", "1970-01-01T00:00:00Z")),
         requested=_OURS + "requested" in notes,
         origins=frozenset(Digest.parse(text) for text in notes.get(_OURS + "origins", "").split()),
-        keep=Keep(notes.get(_OURS + "keep", 0)),
-        gone=None if gone is None else datetime.fromisoformat(gone).timestamp(),
+        keep=_keep(notes.get(_OURS + "keep", 0)),
+        gone=None if gone is None else _seconds(gone),
     )
-    return publication, None if since is None else datetime.fromisoformat(since).timestamp()
+    return publication, None if since is None else _seconds(since)
+
+
+def _size(text: str | int) -> int:
+    size = int(text)
+    if not 0 <= size <= _LARGEST:
+        msg = f"not a size in bytes: {str(text)[:100]}"
+        raise ValueError(msg)
+    return size
+
+
+def _keep(text: str | float) -> Keep:
+    keep = Keep(text)
+    if math.isnan(keep) or keep < 0:
+        msg = f"not a time to keep: {text}"
+        raise ValueError(msg)
+    return keep
+
+
+def _seconds(text: str) -> float:
+    """Return a time in seconds since the epoch, which `_time` can write again; raise ValueError, OverflowError."""
+    seconds = datetime.fromisoformat(text).timestamp()
+    _time(seconds)
+    return seconds
 
 
 def _time(seconds: float) -> str:

@@ -13,7 +13,8 @@ from typing import Self
 
 import msgspec
 
-from bridge.errors import InvalidError, NotPublishedError, TreeError
+from bridge.errors import BridgeError, NotPublishedError, TreeError
+from bridge.fence import Fence
 from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk, linking, views
@@ -39,6 +40,7 @@ class Tree:
         self._lock = disk.Lock(self.paths.lock)
         self._indexes = Indexes()
         self._underived: set[Repository] = set()
+        self._fence = Fence()
 
     def __enter__(self) -> Self:
         """Take the lock, empty staging, read every index and rebuild what is derived."""
@@ -169,7 +171,7 @@ class Tree:
         repository = publication.reference.repository
         try:
             self._show(publication)
-        except (OSError, TreeError, InvalidError):
+        except Exception:
             if repository not in self._indexes:
                 remove(self.paths, self.paths.repository(repository))  # no sweep comes to where no index is
             raise
@@ -234,12 +236,13 @@ class Tree:
         for repository, index in list(self._indexes.items()):
             kept = index.sweep(before)
             try:
-                links = unreferenced(self.paths, kept)
-                if dry_run:
-                    leaving.update(link.name for link in links)
-                else:
-                    self._let_go(kept, links)
-            except (TreeError, InvalidError) as error:
+                with self._fence.around(f"repository {repository}"):
+                    links = unreferenced(self.paths, kept)
+                    if dry_run:
+                        leaving.update(link.name for link in links)
+                    else:
+                        self._let_go(kept, links)
+            except BridgeError as error:
                 damaged.append(f"repository {repository}: {error}")
             except OSError as error:
                 failures.append(error)
@@ -267,7 +270,7 @@ class Tree:
         before = self._index(index.repository)
         try:
             self._show_less(index)
-        except OSError:
+        except Exception:
             self._indexes[index.repository] = before
             raise
 

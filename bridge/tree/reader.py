@@ -18,6 +18,7 @@ from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository, Tag
 from bridge.tree.index import Index
 from bridge.tree.memory import Memory
 from bridge.tree.paths import TreePaths
+from bridge.untrusted_json import decode
 
 _CACHED = 4096
 """Repositories whose parsed index is kept; beyond that, all are read again."""
@@ -27,6 +28,9 @@ _MEMORY = 8 * 1024 * 1024
 
 _SMALL = 64 * 1024
 """Bytes up to which a blob is read into memory at once: less than a thread hop, or a sendfile, costs."""
+
+_LONGEST = 64 * 1024 * 1024
+"""Bytes of the longest catalog that is read."""
 
 _Stamp = tuple[int, int, int]
 
@@ -173,13 +177,14 @@ class TreeReader:
     def repositories(self) -> list[str]:
         """Return the names of all repositories that show a tag, in order."""
         try:
-            names = msgspec.json.decode(self._paths.catalog.read_bytes(), type=dict[str, list[str]])
+            content = self._paths.catalog.read_bytes()
+            names = decode(content, "the catalog", dict[str, list[str]], limit=_LONGEST)["repositories"]
         except FileNotFoundError:
             return []
-        except msgspec.DecodeError as error:
+        except (InvalidError, KeyError) as error:
             msg = f"{self._paths.catalog} is damaged: {error}"
             raise TreeError(msg) from error
-        return names["repositories"]
+        return names
 
     def _parse(self, repository: Repository, content: bytes) -> View:
         try:

@@ -42,7 +42,7 @@ class Stream:
                 return
             if self.fault.kind == "lines":
                 for text in self.fault["lines"]:
-                    yield text.encode() + b"\n"
+                    yield text.encode(errors="surrogateescape") + b"\n"
             while not ending.is_set():
                 for line in self._told(file.readlines()):
                     yield line

@@ -1,6 +1,7 @@
 """Faults on demand: a queue at each point of the double, on disk, so that every process of it sees them.
 
-Points: `version`, `listing`, `inspect`, `exists`, `events`, `save`, `export`, `service`.
+Points: `version`, `listing`, `inspect`, `exists`, `events`, `save`, `export`, `service`. What the service says
+instead of the truth is at `answer-version`, `answer-info`, `answer-listing`, `answer-inspect` and `answer-exists`.
 """
 
 import fcntl
@@ -36,6 +37,10 @@ class Faults:
         """Have the next `times` visits of the point fail, or all until it is healed."""
         with self._queue(point) as queue:
             queue.append({"kind": kind, "times": times, "details": details})
+
+    def lie(self, question: str, body: bytes, *, status: int = 200, times: int | None = 1) -> None:
+        """Have a question answered with these bytes."""
+        self.add(f"answer-{question}", "answer", times=times, body=body.decode("latin-1"), status=status)
 
     def take(self, point: str) -> Fault:
         """Return what goes wrong at this visit of the point; `NONE` if nothing does."""

@@ -27,7 +27,7 @@ class Service:
 
     def application(self) -> web.Application:
         """Return the application with all routes."""
-        application = web.Application(middlewares=[self._log])
+        application = web.Application(middlewares=[self._log, self._lie])
         prefix = "/v4.0.0/libpod"
         application.add_routes(
             [
@@ -55,6 +55,18 @@ class Service:
             response: web.StreamResponse = await handler(request)
         finally:
             self._double.note("requests", f"end {path}")
+        return response
+
+    @web.middleware
+    async def _lie(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Answer a question with the bytes of a fault, where there is one for it: `answer-info` and its like."""
+        words = request.path.removeprefix("/v4.0.0/libpod/").split("/")
+        question = "listing" if words == ["images", "json"] else "inspect" if words[-1] == "json" else words[-1]
+        fault = self._double.faults.take(f"answer-{question}")
+        if fault.kind:
+            body = fault["body"].encode("latin-1")
+            return web.Response(body=body, status=fault["status"], content_type="application/json")
+        response: web.StreamResponse = await handler(request)
         return response
 
     async def _version(self, _: web.Request) -> web.Response:

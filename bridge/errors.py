@@ -16,7 +16,8 @@ BridgeError                 caught by the command line: one line, exit code 1
 │   └── NotPublishedError   nothing of that name, tag or digest is published
 ├── ControlError            the running service refused what was asked, or none runs
 │   ├── ForgottenError      what happened since then is not known any more: begin anew
-│   └── NotReadyError       the first pass is not through yet
+│   ├── NotReadyError       the first pass is not through yet
+│   └── BusyError           too much of it is under way: try again soon
 ├── ListenError             an address cannot be listened on
 └── UnforeseenError         podbridge itself is at fault: the failure of one thing, made by bridge/fence.py
 """
@@ -94,6 +95,10 @@ class ForgottenError(ControlError):
 
 class NotReadyError(ControlError):
     """The service has not finished its first pass."""
+
+
+class BusyError(ControlError):
+    """As much as may be of what a request needs is under way; nothing of it was done."""
 
 
 class ListenError(BridgeError):

@@ -11,6 +11,8 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
+from bridge import descriptors
+
 _PRIVATE = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """Variables that speak to podbridge alone: a program would take them for its own."""
 
@@ -24,14 +26,28 @@ def guarded(command: Sequence[str]) -> list[str]:
     Where util-linux is missing, or may do nothing (a unit without capabilities, whose control group is ended
     whole), it is run as it is.
     """
-    return [*_guard(), *command]
+    return [*_guard(), *_with_limit(), *command]
+
+
+def _with_limit() -> tuple[str, ...]:
+    """Return the words that give a program the soft limit of open files that podbridge was given.
+
+    podbridge raises its own. A program that uses select(2) cannot have descriptors from 1024 on.
+    """
+    soft = descriptors.inherited()
+    return () if soft is None else ("/bin/sh", "-c", 'ulimit -S -n "$0"; exec "$@"', str(soft))
 
 
 @functools.cache
 def _guard() -> tuple[str, ...]:
     if shutil.which(_GUARD[0]) is None:
         return ()
-    tried = subprocess.run([*_GUARD, "true"], check=False, stderr=subprocess.DEVNULL)  # noqa: S603 - fixed words
+    try:
+        tried = subprocess.run([*_GUARD, "true"], check=False, stderr=subprocess.DEVNULL)  # noqa: S603 - fixed words
+    except OSError as error:
+        if not descriptors.is_shortage(error):
+            return ()
+        raise  # told as every program that cannot be started now, and looked at again
     return _GUARD if tried.returncode == 0 else ()
 
 
@@ -43,7 +59,7 @@ def bound(command: Sequence[str]) -> tuple[list[str], int]:
     """
     end = _lifeline()
     watch = '(read _ <"/dev/fd/$0"; kill -KILL 0) </dev/null >/dev/null 2>&1 &'
-    return ["/bin/sh", "-c", f'{watch} exec "$@"', str(end), *command], end
+    return ["/bin/sh", "-c", f'{watch} exec "$@"', str(end), *_with_limit(), *command], end
 
 
 @functools.cache

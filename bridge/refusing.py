@@ -1,6 +1,5 @@
 """Answering in an API's own words what never reaches its handlers: what is no HTTP, and our own failures."""
 
-import asyncio
 import logging
 from abc import ABC, abstractmethod
 from http import HTTPStatus
@@ -25,13 +24,6 @@ def unavailable(body: bytes) -> bytes:
         f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body
-
-
-def turn_away(transport: asyncio.BaseTransport, answer: bytes) -> None:
-    """Send `answer` to a client whose connection is one too many, and close it."""
-    assert isinstance(transport, asyncio.Transport)  # noqa: S101
-    transport.write(answer)
-    transport.close()
 
 
 class Refusing(web.RequestHandler, ABC):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bridge import descriptors
 from bridge.cli import options, text
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def registry_command(context: click.Context, /, **values: Any) -> None:
 
 def _run(main: Coroutine[Any, Any, int], *, interrupted: int = 0) -> int:
     """Run `main`; SIGTERM, SIGINT and the loss of its terminal end it in order, with `interrupted` as its exit code."""
+    descriptors.raise_limit()
 
     async def guarded() -> int:
         task = asyncio.ensure_future(main)

@@ -8,6 +8,7 @@ from aiohttp import HttpVersion11, web
 from bridge.control.schema import Problem
 from bridge.errors import (
     BridgeError,
+    BusyError,
     ControlError,
     ForgottenError,
     ImageUnknownError,
@@ -23,6 +24,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (InvalidError, 400),
     (UnreachableError, 503),
     (NotReadyError, 503),
+    (BusyError, 503),
     (ForgottenError, 410),
     (ControlError, 409),
     (BridgeError, 500),
@@ -69,4 +71,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except tuple(kind for kind, _ in _STATUS) as error:
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
         reason = type(error).__name__.removesuffix("Error")
-        return json(Problem(reason, str(error), status, reason), status)
+        answer = json(Problem(reason, str(error), status, reason), status)
+        if status == 503:
+            answer.headers["Retry-After"] = "1"
+        return answer

@@ -13,6 +13,7 @@ from bridge.control.feed import Feed
 from bridge.control.schema import Explanation, PlanView, PublicationList, PublicationView, Status, SweptView
 from bridge.control.selection import Selection
 from bridge.oci import Reference
+from bridge.places import Places, user_of
 from bridge.progress import Event, Shown
 
 PREFIX = openapi.PREFIX
@@ -108,7 +109,9 @@ class Probes:
 class Control:
     """Answers the requests of the control API."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, connections: int) -> None:
+        self._streams = Places(connections // 2, "streams")
+        self._commands = Places(connections // 4, "commands")
         self._steering = sources.steering
         self._feed = sources.feed
         self._probes = Probes(sources)
@@ -120,17 +123,17 @@ class Control:
             "/status": self._status,
             "/publications": self._publications,
             "/publications/{reference:.+}": self._publication,
-            "/explain": self._explain,
-            "/events": self._events,
+            "/explain": _placed(self._commands, self._explain),
+            "/events": _placed(self._streams, self._events),
             "/openapi.json": self._openapi,
         }
         application.add_routes(
             [
                 *(_get(PREFIX + path, handler) for path, handler in reading.items()),
-                _post(f"{PREFIX}/publications", self._publish),
+                _post(f"{PREFIX}/publications", _placed(self._commands, self._publish)),
                 _delete(f"{PREFIX}/publications/{{reference:.+}}", self._withdraw),
-                _post(f"{PREFIX}/resync", self._resync),
-                _post(f"{PREFIX}/gc", self._sweep),
+                _post(f"{PREFIX}/resync", _placed(self._commands, self._resync)),
+                _post(f"{PREFIX}/gc", _placed(self._commands, self._sweep)),
                 *self._probes.routes(),
                 *self._probes.routes(PREFIX),
             ]
@@ -205,6 +208,20 @@ class Control:
 
     async def _end(self, _: web.Application) -> None:
         self._feed.end()
+
+
+def _placed(places: Places, handler: answers.Handler) -> answers.Handler:
+    """Return a handler that takes long, or has no end, and has a place for as long."""
+
+    async def placed(request: web.Request) -> web.StreamResponse:
+        connection = request.get_extra_info("socket")
+        if connection is None:
+            msg = "the client has left"
+            raise ConnectionAbortedError(msg)
+        with places.taken(user_of(connection)):
+            return await handler(request)
+
+    return placed
 
 
 def _next(request: web.Request, count: int, last: str) -> str:

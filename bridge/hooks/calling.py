@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bridge.descriptors import is_shortage
 from bridge.errors import DeniedError, HookError, UnforeseenError
 from bridge.fence import Fence
 from bridge.hooks.document import Document
@@ -50,13 +51,16 @@ class Hooks:
     async def ask(self, document: Document) -> None:
         """Ask the gates of the document's stage, one after the other. Return where all allow it.
 
-        Raises DeniedError for the first that does not, HookError for the first that asks for a later try.
+        Raises DeniedError for the first that does not, HookError for the first that asks for a later try, OSError if
+        the machine can start none now.
         """
         for hook in self.of(Stage(document.stage)):
             try:
                 with self._fence.around(f"hook {hook.name}"):
                     outcome = await run(hook, document, GATE_LIMIT)
             except OSError as error:
+                if is_shortage(error):
+                    raise  # it says nothing of the hook, and is tried again
                 raise DeniedError(hook.name, f"it cannot be started: {error.strerror}") from error
             if outcome is not None and outcome.code != _ALLOW:
                 raise _refusal(hook, outcome)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from bridge.descriptors import is_shortage
 from bridge.errors import HookError
 
 
@@ -60,7 +61,10 @@ _SETTING = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 
 
 def find(stage: Stage, directories: Sequence[Path]) -> Iterator[Hook]:
-    """Yield everything in the stage's directories, by name, what is not run included; the earliest directory wins."""
+    """Yield everything in the stage's directories, by name, what is not run included; the earliest directory wins.
+
+    Raises OSError if the machine has too little of something to look: a gate that cannot be read now is not refused.
+    """
     found: dict[str, list[Path]] = {}
     for directory in directories:
         place = directory / f"{stage}.d"
@@ -70,6 +74,8 @@ def find(stage: Stage, directories: Sequence[Path]) -> Iterator[Hook]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
+            if is_shortage(error):
+                raise
             yield Hook(stage, "*", place, State.REFUSED, error.strerror or "unreadable")
     for name, (first, *others) in sorted(found.items()):
         if not name.startswith("."):
@@ -86,6 +92,8 @@ def _judge(hook: Hook, directories: Sequence[Path]) -> Hook:
         status = _trusted(hook)
         settings, mark = _settings(hook, directories)
     except (HookError, OSError) as error:
+        if is_shortage(error):
+            raise
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return Hook(hook.stage, hook.name, hook.path, State.REFUSED, reason or "unreadable")
     marks = (*_mark(status), *mark)

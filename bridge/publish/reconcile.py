@@ -110,7 +110,7 @@ class Reconciler:
             while True:
                 self._poked.clear()
                 trigger, self._trigger = self._trigger, Trigger.RESYNC
-                await self.look(trigger)
+                await self._look_quietly(trigger)
                 if time.monotonic() - swept > self.parts.bounds.resync:
                     await self._sweep_quietly()
                     swept = time.monotonic()
@@ -152,6 +152,15 @@ class Reconciler:
         self.last_look = time.time()
         self._settle()
         return True
+
+    async def _look_quietly(self, trigger: Trigger) -> None:
+        """Look; a pass that the machine has no means for, such as open files, has failed and is tried again soon."""
+        try:
+            await self.look(trigger)
+        except OSError as error:
+            self._failed_looks += 1
+            self.passes["failed"] += 1
+            self.parts.conditions.deny(Kind.SYNCED, "PassFailed", words(error))
 
     async def plan(self) -> Plan:
         """List the store and say what a pass would do. Raises PodmanError where it cannot be listed."""

@@ -11,12 +11,12 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
 from bridge.bounded import Bounded
+from bridge.heap import Heap
 from bridge.limits import KIB, Held, Limits
 from bridge.refusing import unavailable
 from bridge.registry.access import Handler
 from bridge.registry.accounting import log_request, sent
 from bridge.registry.errors import Problem, RegistryError, error_response
-from bridge.registry.heap import Heap
 from bridge.registry.traffic import Meter, Traffic
 
 STALLED = 60.0

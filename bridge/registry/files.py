@@ -31,6 +31,10 @@ class Files:
         self._seen = stamps
         return True
 
+    def forget(self) -> None:
+        """Have the files count as changed at the next look: they could not be read now."""
+        self._seen = ()
+
     def _look(self) -> tuple[_Stamp, ...]:
         return tuple(_stamp(path) for path in self._paths)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bridge.descriptors import is_shortage
 from bridge.errors import ConfigError
 from bridge.registry.files import Files
 
@@ -97,6 +98,9 @@ class Htpasswd:
         try:
             entries = self._read()
         except ConfigError as error:
+            if is_shortage(error.__cause__):
+                self._files.forget()  # who may log in stays as it is until the file can be read
+                return self._entries
             log.error("nobody can log in until the file is back error=%r", str(error))  # noqa: TRY400
             return Entries()
         for problem in entries.problems:

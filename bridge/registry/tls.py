@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.config import TlsConfig
+from bridge.descriptors import is_shortage
 from bridge.errors import ConfigError
 from bridge.registry.files import Files
 
@@ -50,6 +51,9 @@ class Tls:
         try:
             self._shown = make_context(self._settings)
         except ConfigError as error:
+            if is_shortage(error.__cause__):
+                self._files.forget()
+                return
             log.error("new certificate refused, the one before stays error=%r", str(error))  # noqa: TRY400
             return
         log.info("certificate read again file=%s", self._settings.certificate)

@@ -9,6 +9,10 @@ from urllib.parse import parse_qs, unquote
 _PREFIX = re.compile(r"(?:/v(?P<version>\d{1,4}(?:\.\d{1,4}){0,2}))?(?P<libpod>/libpod)?(?P<path>/.*)")
 _FOLLOWING = re.compile(r"/events|/containers/.+/(?:attach|attach/ws|stats|wait)|/(?:containers|pods)/stats")
 _LOGS = re.compile(r"/containers/.+/logs")
+_LASTING = re.compile(
+    r"/build|/commit|/auth|/system/df|/images/(?:create|pull|load|import|get|export|search)|/images/.+/(?:push|get)"
+    r"|/manifests/.+/(?:push|registry/.+)|/exec/.+/start|/containers/.+/(?:archive|export|exec|checkpoint|restore)"
+)
 _IPV6 = r"(?:\[[0-9A-Fa-f:.]+\](?::[0-9]+)?/)?"  # the host of a name
 _NAME = re.compile(rf"{_IPV6}[A-Za-z0-9_+][A-Za-z0-9._:@+-]*(?:/[A-Za-z0-9_+][A-Za-z0-9._:@+-]*)*")
 
@@ -45,6 +49,11 @@ class Call:
         if _LOGS.fullmatch(self.path):
             return self.flag("follow", default=False)
         return _FOLLOWING.fullmatch(self.path) is not None
+
+    @property
+    def lasts(self) -> bool:
+        """Return True if its answer may take long, or goes on until something else ends."""
+        return self.follows or _LASTING.fullmatch(self.path) is not None
 
 
 def name_in(encoded: str) -> str | None:

@@ -10,13 +10,19 @@ import msgspec
 from bridge.errors import InvalidError
 from bridge.relay.bodies import Body
 from bridge.relay.calls import Call
-from bridge.relay.heads import Request
-from bridge.relay.wire import Wire
+from bridge.relay.heads import Request, RequestError
+from bridge.relay.wire import CHUNK, Wire
 
 JSON = "application/json"
 """Exactly this: the docker command line reads no error that has a charset behind it."""
 
 _LONGEST_BODY = 64 * 1024
+_BODY_WITHIN = 10.0
+"""Seconds in which the body of a request has to come that podbridge answers itself."""
+
+FROM_CLIENT = 64 * 1024
+"""Bytes of one read of a client's body: what comes with it, and is of the next request, is kept until that is read."""
+
 _LINGER = 10.0
 """Seconds that a client gets to send what nobody wants, so that it reads the answer and not a broken pipe."""
 
@@ -49,13 +55,25 @@ class Exchange:
         """Whether the answer has no end of its own that is worth waiting for."""
         return self.is_tunnel or self.call.follows
 
+    @property
+    def lasts(self) -> bool:
+        """Return True if the answer may take as long as the client or a container wants: it has no end, or a body."""
+        return self.call.lasts or not self.body.done
+
     async def read(self) -> tuple[bytes, bytes]:
-        """Return the request's body without and with its framing; raise InvalidError where it is too long."""
+        """Return the request's body without and with its framing; raise InvalidError if it is too long or too slow."""
+        try:
+            async with asyncio.timeout(_BODY_WITHIN):
+                return await self._read()
+        except TimeoutError as error:
+            raise RequestError(408, f"the body did not come whole within {_BODY_WITHIN:g} seconds") from error
+
+    async def _read(self) -> tuple[bytes, bytes]:
         if self.request.awaits_leave and not self.body.done:
             await self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         content, raw = b"", b""
         while not self.body.done:
-            passed = await take(self.client, self.body)
+            passed = await take(self.client, self.body, FROM_CLIENT)
             content += self.body.content(passed)
             raw += passed
             if len(raw) > _LONGEST_BODY:
@@ -94,6 +112,8 @@ class Exchange:
         lines = [f"HTTP/1.{self.request.minor} {status} {HTTPStatus(status).phrase}", f"Content-Type: {kind}"]
         if length:
             lines.append(length)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            lines.append("Retry-After: 1")
         if not self._persists:
             lines.append("Connection: close")
         elif not self.request.minor:
@@ -108,7 +128,7 @@ class Exchange:
             with contextlib.suppress(TimeoutError, InvalidError):
                 async with asyncio.timeout(_LINGER):
                     while not self.body.done:
-                        await take(self.client, self.body)
+                        await take(self.client, self.body, FROM_CLIENT)
         return self._persists
 
 
@@ -133,9 +153,12 @@ class Records:
             await self._client.write(b"0\r\n\r\n")
 
 
-async def take(wire: Wire, body: Body) -> bytes:
-    """Read the next bytes of a body that is not done; raise ConnectionError where the connection ends before it."""
-    received = await wire.read()
+async def take(wire: Wire, body: Body, most: int = CHUNK) -> bytes:
+    """Read the next bytes of a body that is not done, of `most` at a time.
+
+    Raises ConnectionError if the connection ends before it.
+    """
+    received = await wire.read(most)
     if not received:
         msg = "the connection ended in the middle of a body"
         raise ConnectionAbortedError(msg)

@@ -8,17 +8,29 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from bridge.errors import InvalidError
+from bridge.errors import BusyError, InvalidError
+from bridge.limits import Held
 from bridge.relay.bodies import Body, Chunked, Endless, Sized
-from bridge.relay.wire import Wire
+from bridge.relay.wire import AHEAD, Wire
 
 LONGEST = 1024 * 1024
 """Bytes of the longest head; podman's own server reads as much (docker puts build arguments into it)."""
+
+_MOST_FIELDS = 100
+"""Fields in one head. Each costs some hundred bytes of objects, however short it is."""
 
 _REQUEST = re.compile(r"([A-Z]+) (/[\x21-\x7e]*) HTTP/1\.([01])")
 _ANSWER = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?")
 _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?![\n]|\Z)|\0")
+
+
+class RequestError(InvalidError):
+    """A request is refused for its form; `status` is the answer's."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,8 @@ class Request(Head):
         if _BARE.search(raw):
             msg = "the request's head has a bare CR, LF or NUL in it"
             raise InvalidError(msg)
+        if raw.count(b"\n") > _MOST_FIELDS + 2:
+            raise RequestError(431, f"the request's head has more than {_MOST_FIELDS} fields")
         first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         match = _REQUEST.fullmatch(first)
         if match is None:
@@ -127,22 +141,39 @@ def _length(values: list[str]) -> int:
     return int(values[0])
 
 
-async def read_head(wire: Wire) -> bytes | None:
-    """Read a head with its empty line; return None where the peer ends before its first byte.
+async def read_head(wire: Wire, held: Held | None = None) -> bytes | None:
+    """Read a head with its empty line; return None if the peer ends before its first byte.
 
-    Raises InvalidError for one that is too long or has bare line ends, ConnectionError where it is cut off.
+    What is read of it is counted in `held` until it is complete. Raises InvalidError for one that is too long or has
+    bare line ends, BusyError if more is held than there may be, ConnectionError if it is cut off.
     """
     seen = 0
-    while (end := wire.unused.find(b"\r\n\r\n", max(0, seen - 3))) < 0:
-        if _BARE.search(wire.unused, max(0, seen - 1)) or len(wire.unused) > LONGEST:
-            msg = f"not a head of HTTP/1: it is longer than {LONGEST} bytes, or its lines do not end with CR LF"
-            raise InvalidError(msg)
-        seen = len(wire.unused)
-        if not await wire.fill():
-            if not wire.unused:
-                return None
-            msg = "the connection ended in the middle of a head"
-            raise ConnectionAbortedError(msg)
+    try:
+        while (end := wire.unused.find(b"\r\n\r\n", max(0, seen - 3))) < 0:
+            _check(wire.unused, max(0, seen - 1))
+            if held is not None:
+                held.change(len(wire.unused) - seen)
+            seen = len(wire.unused)
+            if held is not None and held.is_full:
+                msg = "too many requests are incomplete; try again soon"
+                raise BusyError(msg)
+            if not await wire.fill(AHEAD):
+                if not wire.unused:
+                    return None
+                msg = "the connection ended in the middle of a head"
+                raise ConnectionAbortedError(msg)
+    finally:
+        if held is not None:
+            held.change(-seen)
     raw = bytes(wire.unused[: end + 4])
     del wire.unused[: end + 4]
     return raw
+
+
+def _check(begun: bytearray, place: int) -> None:
+    """Raise InvalidError for the beginning of a head, looked at up to `place`, that cannot become one."""
+    if len(begun) > LONGEST:
+        raise RequestError(431, f"the head is longer than {LONGEST} bytes")
+    if _BARE.search(begun, place):
+        msg = "not a head of HTTP/1: its lines do not end with CR LF"
+        raise InvalidError(msg)

@@ -5,13 +5,16 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from bridge.errors import InvalidError, PodmanError, UnreachableError
-from bridge.relay.bodies import Endless
-from bridge.relay.exchange import Exchange, take
-from bridge.relay.heads import Answer, read_head
+from bridge.relay.bodies import Body, Endless
+from bridge.relay.exchange import FROM_CLIENT, Exchange, take
+from bridge.relay.heads import Answer, RequestError, read_head
 from bridge.relay.wire import AHEAD, Wire
 
 _LINGER = 1.0
 """Seconds that podman gets to take the rest of a request that it has answered already."""
+
+_SILENCE = 120.0
+"""Seconds that a client may leave between two parts of a request's body."""
 
 _SILENT = "podman closed the connection without an answer"
 
@@ -59,8 +62,8 @@ class Passage:
             await self._send()
         finally:
             self._sent.set()
-        while len(self.client.unused) < AHEAD:
-            if not await self.client.fill():
+        while (room := AHEAD - len(self.client.unused)) > 0:
+            if not await self.client.fill(room):
                 self._end_upward()
                 return
 
@@ -71,7 +74,15 @@ class Passage:
                 await self.podman.write(content)
             except OSError:  # podman wants no more; it may have answered, which is still to be read
                 return
-            content = b"" if body.done else await take(self.client, body)
+            content = b"" if body.done else await self._next(body)
+
+    async def _next(self, body: Body) -> bytes:
+        """Return the next bytes of the request's body."""
+        try:
+            async with asyncio.timeout(_SILENCE):
+                return await take(self.client, body, FROM_CLIENT)
+        except TimeoutError as error:
+            raise RequestError(408, f"nothing came of the body for {_SILENCE:g} seconds") from error
 
     def _end_upward(self) -> None:
         """Hand the client's end on to podman: half of the connection, or all of it."""

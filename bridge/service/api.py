@@ -6,7 +6,9 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 from bridge.config import AuthConfig, Config, Profile
+from bridge.descriptors import shares
 from bridge.errors import ControlError
+from bridge.limits import Limits
 from bridge.registry.errors import RegistryError
 from bridge.registry.htpasswd import Htpasswd
 from bridge.registry.passwords import Attempt, Passwords, checking
@@ -42,7 +44,8 @@ async def serving(config: Config, steering: Steering, listener: socket.socket) -
             login=login,
         )
         steering.facts.sockets["api"] = listener.getsockname()
-        async with relay.serving(relay.Relay(parts.podman.socket, config.api, desk), listener):
+        limits = Limits(connections=shares().api)
+        async with relay.serving(relay.Relay(parts.podman.socket, config.api, desk, limits), listener):
             yield
 
 

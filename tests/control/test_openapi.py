@@ -123,7 +123,7 @@ def test_every_route_is_in_the_document_and_nothing_else() -> None:
     sources = Sources(unused, Feed(), unused)  # type: ignore[arg-type]
     routes = {
         (route.method.lower(), re.sub(r"\{(\w+):[^}]*\}", r"{\1}", route.resource.canonical))
-        for route in Control(sources).application().router.routes()
+        for route in Control(sources, 8).application().router.routes()
         if route.resource is not None
     }
     paths = openapi.document()["paths"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from bridge.changes import Changes
 from bridge.config import ApiConfig, Profile
 from bridge.errors import ImageUnknownError
+from bridge.limits import Limits
 from bridge.listening import DRAIN, unix_socket
 from bridge.oci import Reference
 from bridge.progress import Event
@@ -49,6 +50,7 @@ class Rig:
     publisher: Publisher = field(default_factory=NoImages)
     patience: float = DRAIN
     changes: Changes = field(default_factory=Changes)
+    limits: Limits = field(default_factory=lambda: Limits(connections=64))
 
     @property
     def api(self) -> Path:
@@ -73,7 +75,7 @@ class Rig:
         )
         settings = ApiConfig(socket=self.api, profile=self.profile, floor=self.floor)
         with unix_socket(self.api, "api") as listener:
-            async with serving(Relay(podman or self.podman, settings, desk), listener, self.patience):
+            async with serving(Relay(podman or self.podman, settings, desk, self.limits), listener, self.patience):
                 yield
 
     @contextlib.asynccontextmanager

@@ -89,7 +89,7 @@ async def test_a_body_in_doubt_ends_the_connection_before_what_follows_it(rig: R
 async def test_a_head_that_never_ends_is_refused(rig: Rig) -> None:
     async with rig.relaying():
         answer = await rig.say(b"GET /_ping HTTP/1.1\r\nX: " + b"x" * (LONGEST + 10), end=False)
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.startswith(b"HTTP/1.1 431 ")
 
 
 @given(st.binary(max_size=200))

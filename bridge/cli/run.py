@@ -168,8 +168,8 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
     denied = reconciler.failures.denied
     damage = {one.image_id: str(one) for one in reconciler.damage}
     if json_output:
-        published = sorted(map(str, reconciler.shown.publications))
-        text.json({"published": published, "failures": failures, "damage": damage})
+        told = {"published": sorted(map(str, reconciler.shown.publications)), "failures": failures}
+        text.json(told | ({"damage": damage} if damage else {}))
     else:
         counts = ((len(failures) - denied, "failed"), (denied, "denied"))
         more = "".join(f", {count} {what}" for count, what in counts if count)

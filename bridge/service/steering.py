@@ -83,7 +83,6 @@ class Steering:
                 "denied": sum(view.state is State.DENIED for view in failures),
                 "held": len(reconciler.shown.held),
                 "heldBack": len(reconciler.held_back),
-                "damaged": len(reconciler.damage),
             },
             last_look=reconciler.last_look,
             export=None if export is None else views.export(export),

@@ -58,8 +58,8 @@ def _is_deep(content: bytes) -> bool:
     if content.count(b"[") + content.count(b"{") <= MAX_DEPTH:
         return False
     depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b"", content)):
-        depth += 1 if bracket in b"[{" else -1
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", content)):
+        depth += 1 if bracket[0] in b"[{" else -1
         if depth > MAX_DEPTH:
             return True
     return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.podman.service import listens
+from tests import versions
 from tests.double.gates import DEADLINE
 from tests.double.store import Double
 
@@ -25,6 +26,11 @@ class Backend:
     directory: Path
     command: list[str]
     double: Double | None = None
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Which version of podman it is."""
+        return versions.installed() if self.double is None else versions.parse(versions.DOUBLE)
 
     @property
     def socket(self) -> Path:

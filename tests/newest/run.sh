@@ -9,7 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 checkout=$(cd "$here/../.." && pwd -P)
 venv=$root.venv
 mirror=http://deb.debian.org/debian
-packages=podman,buildah,skopeo,umoci,ca-certificates,crun,iproute2,jq,netavark,procps,python3-venv,runc,systemd,uidmap
+packages=podman,buildah,skopeo,umoci,ca-certificates,crun,docker-registry,iproute2,jq,netavark,python3-venv,runc,uidmap
 
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
@@ -21,8 +21,8 @@ inside() {
     local options=()
     while [[ $1 != -- ]]; do options+=("$1") && shift; done
     shift
-    local kept=(HOME=/root PATH=/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1) name
-    for name in "${!PODBRIDGE_@}" "${!PIP_@}" CI TERM; do
+    local kept=(HOME=/root PATH=/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8) name
+    for name in "${!PODBRIDGE_@}" PIP_CERT PIP_EXTRA_INDEX_URL PIP_INDEX_URL CI TERM; do
         [[ ! -v $name ]] || kept+=("$name=${!name}")
     done
     "${namespaces[@]}" "${options[@]}" "$here/enter.sh" "$root" "$venv" "$checkout" env -i "${kept[@]}" "$@"

@@ -1,0 +1,47 @@
+"""What differs between the versions of podman that podbridge works with: one line for each fact, for all tests.
+
+docs/podman.md says the same in words, and names the contract test of each line. The double is podman 4.3.1.
+"""
+
+import functools
+import re
+from dataclasses import dataclass
+
+from tests.double.server import VERSION as DOUBLE
+from tests.end_to_end.programs import run
+
+__all__ = ["DOUBLE", "Fact", "installed", "parse"]
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that is true of podman since a version."""
+
+    since: Version
+
+    def holds(self, version: Version | None = None) -> bool:
+        """Return True if it is true of that version, by default of the podman that is installed."""
+        return (version or installed()) >= self.since
+
+
+A_TERMINATED_SAVE_FAILS = Fact((5, 3))
+"""Before, `podman image save` ends with 0 after a SIGTERM, with half a directory."""
+
+A_SPOOL_HAS_NO_NAME = Fact((5, 0))
+"""A layer is spooled into a file of TMPDIR that is unlinked at once. Before, it had its name until it was copied."""
+
+A_PUSH_TELLS_ITS_DIGEST = Fact((4, 6))
+"""The stream of a push over libpod's API has a record `manifestdigest`."""
+
+
+def parse(text: str) -> Version:
+    """Return the numbers of a version."""
+    return tuple(map(int, re.findall(r"\d+", text.partition("-")[0])))
+
+
+@functools.cache
+def installed() -> Version:
+    """Return the version of the podman on the PATH."""
+    return parse(run("podman", "--version").rpartition(" ")[2])

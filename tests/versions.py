@@ -32,6 +32,9 @@ A_TERMINATED_SAVE_FAILS = Fact((5, 3))
 A_SPOOL_HAS_NO_NAME = Fact((5, 0))
 """A layer is spooled into a file of TMPDIR that is unlinked at once. Before, it had its name until it was copied."""
 
+A_REFUSED_STREAM_IS_NEVER_OPEN = Fact((5, 1))
+"""A stream of events that podman cannot give is answered 500. Before, 200 and the error as its one line."""
+
 A_PUSH_TELLS_ITS_DIGEST = Fact((4, 6))
 """The stream of a push over libpod's API has a record `manifestdigest`."""
 

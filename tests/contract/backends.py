@@ -1,6 +1,7 @@
 """A podman to test: the real one or the double, with a store of its own and its service as a process."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -60,6 +61,13 @@ class Backend:
             yield self.build("localhost/slow:1")
         else:
             yield self.build("localhost/slow:1", {"big": os.urandom(MEGABYTE) * 80})
+
+    def without_an_events_logger(self) -> "Backend":
+        """Return the same store, whose podman writes no events."""
+        if self.double is not None:
+            self.double.faults.add("events", "problem", times=None)
+            return self
+        return dataclasses.replace(self, command=[*self.command[:-1], "none"])
 
     @contextlib.contextmanager
     def service(self) -> Iterator[subprocess.Popen[bytes]]:

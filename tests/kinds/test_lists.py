@@ -99,6 +99,18 @@ def test_each_platform_pulls_its_member_into_an_empty_store(
     assert seen.raw(f"oci:{service.tree / 'repositories' / 'platforms' / '_oci'}:1") == shown
 
 
+def test_the_listing_shows_a_list_as_an_empty_one_and_its_digest_beside_it(workshop: Workshop) -> None:
+    store, name = workshop.store, "localhost/beside:1"
+    make_list(store, name)
+    empty = held(store, name)
+    for member in MEMBERS["mixed"]:
+        store.podman("manifest", "add", name, *local(member))
+        (told,) = json.loads(store.podman("images", "--format", "json", name))
+        assert told["Digest"] == empty
+        digests = {text.rpartition("@")[2] for text in told["RepoDigests"]}
+        assert digests == {empty, held(store, name)}
+
+
 def test_edits_that_emit_no_event_are_seen(workshop: Workshop, service: Service) -> None:
     store, name = workshop.store, "localhost/edited:1"
     make_list(store, name, *local("oci-amd64"))

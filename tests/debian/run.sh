@@ -1,10 +1,10 @@
 #!/bin/bash
-# run.sh ROOT COMMAND...: run a command as root of Debian sid's files, which debootstrap brings to ROOT once, with podbridge's
-# checkout at /podbridge and a virtual environment with it and what its tests need at /venv. The command has processes,
-# mounts and a loopback of its own; all of that, and what it changed, is gone when it ends, however it ends.
+# run.sh SUITE ROOT COMMAND...: run a command as root in a release of Debian (sid, trixie), which debootstrap brings to ROOT
+# once, with podbridge's checkout at /podbridge and a virtual environment with it and what its tests need at /venv. The
+# command has processes, mounts and a loopback of its own; all of that, and what it changed, is gone however it ends.
 set -euo pipefail
-root=$1
-shift
+suite=$1 root=$2
+shift 2
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 checkout=$(cd "$here/../.." && pwd -P)
 venv=$root.venv
@@ -30,9 +30,9 @@ inside() {
 
 ((EUID == 0)) || die "$0 mounts file systems: run it as root."
 if [[ ! -d $root ]]; then
-    command -v debootstrap >/dev/null || die "debootstrap is not installed: ./contrib/check -e newest installs it."
+    command -v debootstrap >/dev/null || die "debootstrap is not installed: ./contrib/check -e newest installs it, and the rest."
     rm -rf "$root.new" # one that was cut short
-    "${namespaces[@]}" debootstrap --variant=minbase --include="$packages" sid "$root.new" "$mirror"
+    "${namespaces[@]}" debootstrap --variant=minbase --include="$packages" "$suite" "$root.new" "$mirror"
     rm -f "$root.new"/var/cache/apt/archives/*.deb
     mv "$root.new" "$root"
 fi

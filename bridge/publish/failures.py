@@ -17,7 +17,7 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
 """Seconds until a failed publication is tried again: doubled each time from the first to the last."""
 
-_STAGING = re.compile(r"/\S*?/staging/[^/\s]+(/scratch/\d+)?")
+_STAGING = re.compile(r"/[^\s:\"']*?/staging/[^\s:\"']+")
 """A staging directory, or a file in it: its name is another in each try, and says nothing to an operator."""
 
 

@@ -14,7 +14,7 @@ from tests.end_to_end.services import Service
 from tests.end_to_end.stores import Store, survey
 from tests.kinds import layouts, seen
 from tests.kinds.layouts import Layer, digest, tar
-from tests.kinds.workshop import Workshop, held, local, make_list
+from tests.kinds.workshop import Workshop, held, listed, local, make_list
 
 MEMBERS = {
     "oci": ("oci-amd64", "oci-arm64"),
@@ -105,7 +105,7 @@ def test_the_listing_shows_a_list_as_an_empty_one_and_its_digest_beside_it(works
     empty = held(store, name)
     for member in MEMBERS["mixed"]:
         store.podman("manifest", "add", name, *local(member))
-        (told,) = json.loads(store.podman("images", "--format", "json", name))
+        told = listed(store, name)
         assert told["Digest"] == empty
         digests = {text.rpartition("@")[2] for text in told["RepoDigests"]}
         assert digests == {empty, held(store, name)}

@@ -18,7 +18,7 @@ from bridge.podman import process, raw
 from bridge.podman.client import Podman
 from bridge.podman.save import Commands, Output
 from tests import versions
-from tests.contract.backends import MEGABYTE, Backend
+from tests.contract.backends import Backend
 from tests.double.gates import eventually
 
 

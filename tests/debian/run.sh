@@ -9,7 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 checkout=$(cd "$here/../.." && pwd -P)
 venv=$root.venv
 mirror=http://deb.debian.org/debian
-packages=podman,buildah,skopeo,umoci,ca-certificates,crun,docker-registry,iproute2,jq,netavark,python3-venv,runc,uidmap
+packages=podman,buildah,skopeo,umoci,ca-certificates,crun,docker-cli,docker-registry,iproute2,jq,netavark,python3-venv,runc,uidmap
 
 die() { printf '%s\n' "$*" >&2; exit 1; }
 

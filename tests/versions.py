@@ -32,6 +32,21 @@ A_TERMINATED_SAVE_FAILS = Fact((5, 3))
 A_SPOOL_HAS_NO_NAME = Fact((5, 0))
 """A layer is spooled into a file of TMPDIR that is unlinked at once. Before, it had its name until it was copied."""
 
+A_SAVE_TELLS_TRUE_MEDIA_TYPES = Fact((5, 0))
+"""`image save --uncompressed` labels plain tar so. Before, what was pulled kept `tar+gzip` or `tar+zstd`."""
+
+A_SAVE_LEAVES_OUT_NONDISTRIBUTABLE_LAYERS = Fact((5, 5))
+"""`image save` does not write layers with the media type of those that may not be distributed (5.4.2 does)."""
+
+A_LIST_OF_OCI_IMAGES_IS_AN_OCI_INDEX = Fact((5, 0))
+"""Before, docker's manifest list, as every list is that has no member."""
+
+A_NAME_OF_A_LIST_FINDS_ITS_MEMBER = Fact((5, 0))
+"""The filter by reference finds, by the name of a list, also its member for this machine."""
+
+THE_LATEST_NAME_IS_FIRST = Fact((5, 0))
+"""The listing has an image's names from the latest to the first that it was given. Before, the other way."""
+
 A_REFUSED_STREAM_IS_NEVER_OPEN = Fact((5, 1))
 """A stream of events that podman cannot give is answered 500. Before, 200 and the error as its one line."""
 

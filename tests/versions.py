@@ -38,9 +38,6 @@ A_SAVE_TELLS_TRUE_MEDIA_TYPES = Fact((5, 0))
 A_SAVE_LEAVES_OUT_NONDISTRIBUTABLE_LAYERS = Fact((5, 5))
 """`image save` does not write layers with the media type of those that may not be distributed (5.4.2 does)."""
 
-A_LIST_OF_OCI_IMAGES_IS_AN_OCI_INDEX = Fact((5, 0))
-"""Before, docker's manifest list, as every list is that has no member."""
-
 A_NAME_OF_A_LIST_FINDS_ITS_MEMBER = Fact((5, 0))
 """The filter by reference finds, by the name of a list, also its member for this machine."""
 

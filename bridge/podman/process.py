@@ -31,14 +31,14 @@ async def run(
     """Run `command` and return its standard output; `title` is what an error calls it, its words by default.
 
     It is killed, with all its children, when the caller is cancelled, when its output has more than
-    `bounds.OUTPUT` bytes, and when `progress()` (nothing by default, so a limit on its time) does not
-    change for `stall` seconds. Raises PodmanError with the program's own last words.
+    `bounds.OUTPUT` bytes, and when neither `progress()` nor what it has spooled changes for `stall` seconds;
+    without `progress` these are a limit on its time. Raises PodmanError with the program's own last words.
     """
     title = title or " ".join(command)
     process = await start(command, environment)
     reading = asyncio.create_task(read(process, title))
     try:
-        await _wait(reading, progress or (lambda: None), stall)
+        await _wait(reading, _progress(process.pid, progress), stall)
         output, words = await reading
     except TimeoutError:
         msg = f"{title} made no progress for {stall:g} s and was killed"
@@ -123,6 +123,12 @@ async def stop(process: asyncio.subprocess.Process) -> None:
             await asyncio.wait_for(process.wait(), _PATIENCE)
     programs.signal_group(process.pid, signal.SIGKILL)
     await process.wait()
+
+
+def _progress(pid: int, progress: Callable[[], object] | None) -> Callable[[], object]:
+    if progress is None:
+        return lambda: None
+    return lambda: (progress(), programs.spooled(pid))
 
 
 async def _wait(reading: asyncio.Task[tuple[bytes, bytes]], progress: Callable[[], object], stall: float) -> None:

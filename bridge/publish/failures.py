@@ -20,7 +20,7 @@ LAST_RETRY = 300.0
 
 NOT_RETRIED = "not retried until the image changes"
 
-_STAGING = re.compile(r"/\S*?/staging/[^/\s]+(/scratch/\d+)?")
+_STAGING = re.compile(r"/[^\s:\"']*?/staging/[^\s:\"']+")
 """A staging directory, or a file in it: its name is another in each try, and says nothing to an operator."""
 
 

@@ -1,4 +1,4 @@
-"""Pushes to the registry, answered as podman 4.3.1 answers a push.
+"""Pushes to the registry, answered as podman answers a push: to clients from before 4.6 without the digest.
 
 Nothing is uploaded: the image is published straight into the tree.
 """

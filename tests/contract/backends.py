@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.podman.service import listens
+from tests import versions
 from tests.double.gates import DEADLINE
 from tests.double.store import Double
 
@@ -27,6 +29,11 @@ class Backend:
     directory: Path
     command: list[str]
     double: Double | None = None
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Which version of podman it is."""
+        return versions.installed() if self.double is None else versions.parse(versions.DOUBLE)
 
     @property
     def socket(self) -> Path:
@@ -71,6 +78,13 @@ class Backend:
             yield self.build("localhost/slow:1")
         else:
             yield self.build("localhost/slow:1", {"big": os.urandom(MEGABYTE) * 80})
+
+    def without_an_events_logger(self) -> "Backend":
+        """Return the same store, whose podman writes no events."""
+        if self.double is not None:
+            self.double.faults.add("events", "problem", times=None)
+            return self
+        return dataclasses.replace(self, command=[*self.command[:-1], "none"])
 
     @contextlib.contextmanager
     def service(self) -> Iterator[subprocess.Popen[bytes]]:

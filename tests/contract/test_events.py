@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import UnreachableError
+from bridge.errors import PodmanError, UnreachableError
 from bridge.plan import Image
 from bridge.podman import doorbell, events
 from bridge.podman.client import Podman
+from tests import versions
 from tests.contract.backends import Backend
 from tests.double.gates import DEADLINE
 
@@ -114,6 +115,17 @@ async def test_the_stream_ends_when_the_service_does(fresh: Backend, number: sig
             await asyncio.to_thread(process.wait, SECONDS)
             with pytest.raises(UnreachableError):
                 await podman.images()
+
+
+async def test_a_podman_without_an_events_logger_says_so(fresh: Backend) -> None:
+    without = fresh.without_an_events_logger()
+    refused = pytest.raises(PodmanError, match='cannot read events with the "none"')
+    with without.service():
+        async with Podman(fresh.socket) as podman, contextlib.aclosing(podman.events()) as stream:
+            if not versions.A_REFUSED_STREAM_IS_NEVER_OPEN.holds(fresh.version):
+                assert await anext(stream) == {}
+            with refused:
+                await anext(stream)
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ import pytest
 from bridge.errors import ImageUnknownError, PodmanError, UnreachableError
 from bridge.plan import Image
 from bridge.podman.client import Podman
+from tests import versions
 from tests.contract.backends import Backend
 
 NOBODY = "a" * 64
@@ -42,6 +43,17 @@ async def test_an_image_has_every_name_that_it_was_given(backend: Backend, podma
         "localhost/names:2",
         "reg.example.com:5000/org/names:3",
     }
+
+
+async def test_names_are_listed_in_the_order_in_which_they_were_given_or_the_other_way(
+    backend: Backend, podman: Podman
+) -> None:
+    image_id = backend.build("localhost/order:1")
+    given = ["localhost/order:1", "localhost/order:0", "localhost/order:2"]
+    for name in given[1:]:
+        backend.run("tag", image_id, name)
+    latest_first = versions.THE_LATEST_NAME_IS_FIRST.holds(backend.version)
+    assert list((await find(podman, image_id)).names) == (given[::-1] if latest_first else given)
 
 
 async def test_a_name_belongs_to_the_image_that_got_it_last(backend: Backend, podman: Podman) -> None:

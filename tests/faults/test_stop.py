@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,32 @@ async def test_a_save_that_makes_progress_is_not_killed_however_long_it_takes(wo
         stall=0.6,
     )
     assert (tmp_path / "o" / "index.json").exists()
+
+
+_SPOOLING = """
+import os, sys, time
+directory, seconds = sys.argv[1], float(sys.argv[2])
+with open(directory + "/spool", "wb", buffering=0) as spool:
+    os.unlink(spool.name)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        spool.write(b"layer")
+        time.sleep(0.1)
+    time.sleep(seconds * 4 if sys.argv[3:] else 0)
+"""
+"""A save that writes into a file without a name, as podman 5.8.6 spools; with one more word it then stands still."""
+
+
+async def test_a_save_that_spools_into_a_file_without_a_name_is_not_killed(tmp_path: Path) -> None:
+    spooling = sys.executable, "-Ic", _SPOOLING, str(tmp_path), "2"
+    await process.run(spooling, progress=lambda: None, stall=0.9)
+    await process.run(("sh", "-c", '"$@" & wait', "sh", *spooling), progress=lambda: None, stall=0.9)
+
+
+async def test_a_save_that_no_longer_spools_is_killed(tmp_path: Path) -> None:
+    spooling = sys.executable, "-Ic", _SPOOLING, str(tmp_path), "1", "and then stands still"
+    with pytest.raises(PodmanError, match=r"made no progress for 0\.9 s"):
+        await process.run(spooling, progress=lambda: None, stall=0.9)
 
 
 async def test_a_save_whose_podbridge_was_killed_does_not_disturb_the_next_start(world: World) -> None:

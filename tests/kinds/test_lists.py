@@ -14,7 +14,7 @@ from tests.end_to_end.services import Service
 from tests.end_to_end.stores import Store, survey
 from tests.kinds import layouts, seen
 from tests.kinds.layouts import Layer, digest, tar
-from tests.kinds.workshop import Workshop, held, local, make_list
+from tests.kinds.workshop import Workshop, held, listed, local, make_list
 
 MEMBERS = {
     "oci": ("oci-amd64", "oci-arm64"),
@@ -97,6 +97,18 @@ def test_each_platform_pulls_its_member_into_an_empty_store(
     run("skopeo", "copy", *words, f"docker://{name}", f"dir:{directory / 'copied'}")
     assert digest((directory / "copied" / "manifest.json").read_bytes()) == shown
     assert seen.raw(f"oci:{service.tree / 'repositories' / 'platforms' / '_oci'}:1") == shown
+
+
+def test_the_listing_shows_a_list_as_an_empty_one_and_its_digest_beside_it(workshop: Workshop) -> None:
+    store, name = workshop.store, "localhost/beside:1"
+    make_list(store, name)
+    empty = held(store, name)
+    for member in MEMBERS["mixed"]:
+        store.podman("manifest", "add", name, *local(member))
+        told = listed(store, name)
+        assert told["Digest"] == empty
+        digests = {text.rpartition("@")[2] for text in told["RepoDigests"]}
+        assert digests == {empty, held(store, name)}
 
 
 def test_edits_that_emit_no_event_are_seen(workshop: Workshop, service: Service) -> None:

@@ -53,7 +53,14 @@ def make_list(store: Store, name: str, *members: str) -> str:
     store.podman("manifest", "create", name)
     for member in members:
         store.podman("manifest", "add", name, member)
-    return store.podman("images", "--quiet", "--no-trunc", name).removeprefix("sha256:")
+    return str(listed(store, name)["Id"])
+
+
+def listed(store: Store, name: str) -> dict[str, Any]:
+    """Return what `podman images` says of a list; asked for its name, podman 5.8 lists its member for this host too."""
+    told: list[dict[str, Any]] = json.loads(store.podman("images", "--format", "json"))
+    (found,) = [entry for entry in told if name in (entry.get("Names") or ())]
+    return found
 
 
 def local(*names: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ def here() -> Iterator[World]:
         yield here
 
 
+@pytest.mark.filterwarnings("ignore:.*_TemporaryFileCloser")  # podman-py leaves its build context to Python 3.14
 @pytest.mark.parametrize("client", SCENARIOS)
 async def test_a_client_cannot_tell_podbridge_from_podman(here: World, client: str) -> None:
     if client == "docker" and shutil.which("docker") is None:

@@ -1,4 +1,4 @@
-"""The shim lists what a program does to its files, and has the chosen calls fail: once, from the Nth on, or for ever."""
+"""The shim lists what a program does to its files, and has chosen calls fail: once, from the Nth on, or for ever."""
 
 import os
 import signal

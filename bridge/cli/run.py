@@ -170,13 +170,14 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
     else:
         counts = ((len(failures) - denied, "failed"), (denied, "denied"))
         more = "".join(f", {count} {what}" for count, what in counts if count)
+        more += ", not all could be written" if reconciler.is_unwritten else ""
         click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{more}")
     if encode:
         from bridge.service.encoding import encode_once
 
         if not await encode_once(config):
             return 1
-    return 1 if failures or reconciler.held_back else 0
+    return 1 if failures or reconciler.held_back or reconciler.is_unwritten else 0
 
 
 async def _dry_run(config: "Config", json_output: bool, prune: bool) -> int:

@@ -9,7 +9,7 @@ from typing import ParamSpec
 from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError
-from bridge.oci import Reference
+from bridge.oci import Digest, Reference
 from bridge.plan import Publication
 from bridge.publish import threads
 from bridge.publish.export import Exported
@@ -44,7 +44,7 @@ class TreeWriter:
             fidelity=exported.fidelity,
             name=target.name,
             size=exported.size,
-            published=time.time(),
+            published=int(time.time() * 1000) / 1000,  # as it is read back, should the write fail
             requested=target.requested,
             origins=target.image.digests,
             keep=target.keep,
@@ -56,7 +56,7 @@ class TreeWriter:
         try:
             await self._write(self._tree.publish, publication)
         except (asyncio.CancelledError, OSError):
-            if self._tree.publication(target.reference) is publication:
+            if self._tree.publication(target.reference) == publication:
                 self._say_published(change)  # it is shown: a stop, or what is derived, is no reason to keep that back
             raise
         self._say_published(change)
@@ -88,7 +88,7 @@ class TreeWriter:
         """Withdraw; tell a failure as a condition and return False: the next pass tries again."""
         shown = self._tree.publication(reference)
         done = await self._quietly(self._tree.withdraw, reference, "withdrawn")
-        if done:
+        if done or self._tree.publication(reference) is None:  # it is out, though not for good: `derive` comes back to it
             self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=trigger))
         return done
 
@@ -107,9 +107,19 @@ class TreeWriter:
             return False
         return True
 
+    async def discard(self, digests: frozenset[Digest]) -> int:
+        """Take out damaged blobs and what needs them; return how many manifests that were. Raises TreeError or OSError."""
+        try:
+            return await threads.run(self._tree.discard, digests)
+        finally:
+            self.shown = self._tree.shown
+
     async def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what has been superseded for longer than `grace` seconds. Raises TreeError or OSError."""
-        swept = await threads.run(self._tree.sweep, grace, dry_run=dry_run)
+        try:
+            swept = await threads.run(self._tree.sweep, grace, dry_run=dry_run)
+        finally:
+            self.shown = self._tree.shown
         if not dry_run and (swept.manifests or swept.blobs):
             log.info("swept manifests=%d blobs=%d bytes=%d", swept.manifests, swept.blobs, swept.freed)
         return swept

@@ -2,14 +2,14 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import msgspec
 from aiohttp import web
 
-from bridge.errors import NotPublishedError, TreeError
+from bridge.errors import DamagedError, NotPublishedError, TreeError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
 from bridge.registry import ready
 from bridge.registry.access import readable, reader_of
@@ -45,11 +45,15 @@ class _Known:
 class Registry:
     """Answers requests from one tree. Its `handle` is what an aiohttp server calls.
 
-    With `encode_loopback` clients on this machine get encodings too.
+    With `encode_loopback` clients on this machine get encodings too. `damaged` is told the digest of what is asked for
+    and not served, since its bytes are not those of its digest.
     """
 
-    def __init__(self, tree: TreeReader, *, encode_loopback: bool = False) -> None:
+    def __init__(
+        self, tree: TreeReader, damaged: Callable[[str], None] = lambda _digest: None, *, encode_loopback: bool = False
+    ) -> None:
         self._tree = tree
+        self._damaged = damaged
         self._encode_loopback = encode_loopback
         self._known: dict[_Wanted, _Known] = {}
 
@@ -66,6 +70,8 @@ class Registry:
             raise
         except (TreeError, OSError) as error:
             log.error("tree cannot be read path=%r error=%r", request.path, str(error))  # noqa: TRY400
+            if isinstance(error, DamagedError):
+                self._damaged(error.digest)
             return error_response(RegistryError(Problem.FAILED))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 from bridge.changes import Change
 from bridge.conditions import Condition
-from bridge.control.schema import ConditionView, DecisionView, EventView, ExportView, PlanView, PublicationView, State
+from bridge.control.schema import ConditionView, DecisionView, EventView, ExportView, PlanView, PublicationView, ScrubView, State
 from bridge.oci import Reference
 from bridge.plan import Plan, Publication, Shown, Target, is_mass_withdrawal
 from bridge.policy import Decision
 from bridge.publish.failures import Failure
 from bridge.publish.job import Progress
+from bridge.service.healing import Healing
 from bridge.tree.index import Superseded
 
 
@@ -128,6 +129,15 @@ def export(progress: Progress) -> ExportView:
         written=progress.written,
         seconds=time.monotonic() - progress.started,
     )
+
+
+def scrub(healing: Healing, every: float) -> ScrubView | None:
+    """Show how far the scrub is; None where none is wanted."""
+    if not every:
+        return None
+    state = healing.state
+    total = healing.total if state.begun is not None else state.read
+    return ScrubView(every, state.begun, state.ended, state.blobs, state.read, total, state.damaged)
 
 
 def decision(decided: Decision, shown: Mapping[str, PublicationView]) -> DecisionView:

@@ -88,7 +88,7 @@ class TreeWriter:
         """Withdraw; tell a failure as a condition and return False: the next pass tries again."""
         shown = self._tree.publication(reference)
         done = await self._quietly(self._tree.withdraw, reference, "withdrawn")
-        if done or self._tree.publication(reference) is None:  # it is out, though not for good: `derive` comes back to it
+        if done or self._tree.publication(reference) is None:
             self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=trigger))
         return done
 
@@ -108,7 +108,7 @@ class TreeWriter:
         return True
 
     async def discard(self, digests: frozenset[Digest]) -> int:
-        """Take out damaged blobs and what needs them; return how many manifests that were. Raises TreeError or OSError."""
+        """Take out damaged blobs and what needs them; return how many manifests. Raises TreeError or OSError."""
         try:
             return await threads.run(self._tree.discard, digests)
         finally:

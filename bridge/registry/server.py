@@ -78,8 +78,8 @@ async def opened(
 ) -> AsyncIterator[tuple[Listener, Acceptor]]:
     """Serve `tree` on `listener`, which is closed, while the block runs; then in order to the end.
 
-    Access and TLS are those of `settings`; `damaged` is told of each blob whose bytes are not its own. Other processes may accept from the same socket. Raises
-    ConfigError where a file that the settings name cannot be used.
+    Access and TLS are those of `settings`; `damaged` is told of each blob whose bytes are not its own. Other
+    processes may accept from the same socket. Raises ConfigError where a file that the settings name cannot be used.
     """
     registry = Registry(TreeReader(tree), damaged, encode_loopback=encode_loopback)
     with listener, guarded(settings, registry.handle) as handle:

@@ -44,6 +44,9 @@ class Workers:
         """The pids of the workers that run now."""
         return [place.pid for place in self._places if place.pid is not None]
 
+    def _hear(self, digest: str) -> None:
+        self.on_damage(digest)
+
     async def reload(self, config: Config) -> None:
         """Replace all workers by ones with these settings; the socket stays, whatever address they name.
 
@@ -56,7 +59,7 @@ class Workers:
             if self._retired:
                 return  # it ends, and whoever comes next has the new settings
             old = self._places
-            new = [Place(self._order(config), lambda digest: self.on_damage(digest)) for _ in range(config.registry.workers)]
+            new = [Place(self._order(config), self._hear) for _ in range(config.registry.workers)]
             self._places = [*old, *new]
             try:
                 await asyncio.gather(*(place.open() for place in new))

@@ -70,7 +70,7 @@ def _say_writable(tree: Tree, conditions: Conditions) -> None:
     if tree.is_writable:
         conditions.confirm(Kind.TREE_WRITABLE)
     else:
-        message = f"{tree.paths.root} can only be read: what it holds is served, and nothing is published until it can be written"
+        message = f"{tree.paths.root} can only be read: it is served as it is, and nothing is published into it"
         conditions.deny(Kind.TREE_WRITABLE, "ReadOnly", message)
 
 
@@ -87,9 +87,7 @@ def _unix_socket(
 
 
 @contextlib.asynccontextmanager
-async def _watching(
-    settings: Settings, reconciler: Reconciler, facts: Facts, healing: Healing
-) -> AsyncIterator[None]:
+async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts, healing: Healing) -> AsyncIterator[None]:
     """Reconcile at every reason to look, encode what is published, and heal what is damaged, while the block runs."""
     podman, conditions = reconciler.parts.podman, reconciler.parts.conditions
     published, connected = asyncio.Event(), asyncio.Event()

@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 
 from bridge.changes import Change
 from bridge.conditions import Condition
-from bridge.control.schema import ConditionView, DecisionView, EventView, ExportView, PlanView, PublicationView, ScrubView, State
+from bridge.control.schema import (
+    ConditionView,
+    DecisionView,
+    EventView,
+    ExportView,
+    PlanView,
+    PublicationView,
+    ScrubView,
+    State,
+)
 from bridge.oci import Reference
 from bridge.plan import Plan, Publication, Shown, Target, is_mass_withdrawal
 from bridge.policy import Decision

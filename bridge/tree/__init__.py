@@ -13,7 +13,7 @@
           blobs/sha256/<hex>        hard links to blobs/; copies where a link cannot be made
         _tags.json, _manifests/, _references/
                                     derived from index.json for plain web servers, as in views.py
-      staging/<random>/             exports and writes under way, what is not in use is emptied at the start and by sweeps
+      staging/<random>/             exports and writes under way; a sweep removes what is not in use
       lock                          flock of the one publisher, with its pid
 
 No component of a repository's name begins with `_`, so nothing above can collide with a name.

@@ -1,9 +1,10 @@
-"""Everything that a manifest references. What a digest names never changes, so it is read once; what is there is looked at.
+"""What a manifest references: read once, since what a digest names never changes. Its presence is seen each time.
 
 A sweep of thousands of publications would otherwise read a hundred megabytes of manifests each time.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from bridge.errors import DamagedError, TreeError
@@ -73,7 +74,7 @@ class Closures:
         size = disk.size(self._paths.blob(digest))
         return size >= 0 and size == self.sizes.get(digest, size)
 
-    def keep(self, digests: Set[Digest]) -> None:
+    def keep(self, digests: AbstractSet[Digest]) -> None:
         """Forget every manifest but these."""
         self._references = {digest: parts for digest, parts in self._references.items() if digest in digests}
         self._parts = {part: part for part in self._parts if part.digest in digests}

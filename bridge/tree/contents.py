@@ -24,7 +24,15 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
     try:
         version = msgspec.json.decode(paths.version.read_bytes(), type=dict[str, int])["version"]
     except FileNotFoundError:
-        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "encoded", "scrub", "repositories"}
+        strange = set(disk.names(paths.root)) - {
+            "lost+found",
+            "lock",
+            "staging",
+            "blobs",
+            "encoded",
+            "scrub",
+            "repositories",
+        }
         if new and not strange:
             return
         found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"
@@ -114,7 +122,7 @@ def catalog(names: Iterable[str]) -> bytes:
 
 
 def listed(paths: TreePaths) -> list[str]:
-    """Return the names of all repositories that show a tag, in order, found in their indexes; not of those that are damaged."""
+    """Return the names of all repositories that show a tag, in order, by their indexes; damaged ones are left out."""
     names = []
     for repository in repositories(paths):
         with contextlib.suppress(FileNotFoundError, TreeError):

@@ -21,7 +21,7 @@ class Memory:
         return content
 
     def put(self, digest: Digest, content: bytes) -> None:
-        """Keep the bytes, which are what the digest names, and forget those used longest ago where they are too many."""
+        """Keep the bytes, which the digest names, and forget those used longest ago where they are too many."""
         if digest in self._contents or len(content) > self._limit // 8:
             return
         self._contents[digest] = content

@@ -398,9 +398,9 @@ class Tree:
     def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what has been superseded for more than `grace` seconds, and blobs that no index references any more.
 
-        Everything is decided from what the disk says now. A repository that cannot be read is left alone, and no blob is
-        removed then; it is named by a TreeError when all others are swept. So is one that the disk has no room to change,
-        for which the disk's own OSError is raised. What lost a blob is mended, or taken out to be published again.
+        Everything is decided from what the disk says now. A repository that cannot be read is left alone, and no blob
+        is removed then; a TreeError names it when all others are swept. If the disk has no room to change one, its own
+        OSError is raised then. What lost a blob is mended, or taken out to be published again.
         """
         self._require_writable()
         if not dry_run:
@@ -425,7 +425,7 @@ class Tree:
         if failures:
             raise failures[0]
         if sweep.unknown and not lost:
-            msg = f"{'; '.join(sweep.unknown)}; no blob is removed until that can be read: see `podbridge verify --repair`"
+            msg = f"{'; '.join(sweep.unknown)}; until that can be read no blob is removed: `podbridge verify --repair`"
             raise TreeError(msg)
         return Swept(total, blobs, freed, lost)
 
@@ -449,7 +449,7 @@ class Tree:
         return self._indexes.get(repository) or Index(repository)
 
     def _change(self, index: Index) -> None:
-        """Replace an index by one that shows less: first what is derived goes, then the truth. Links stay for a sweep."""
+        """Replace an index by one that shows less: what is derived goes first, the truth last. Links await a sweep."""
         paths = self.paths.repository(index.repository)
         if index:
             disk.make_directory(paths.layout)

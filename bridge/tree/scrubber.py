@@ -1,4 +1,4 @@
-"""The program that reads blobs again: `python -m bridge.tree.scrubber TREE AFTER SECONDS RATE`, one slice, then it exits.
+"""The program that reads blobs again: `python -m bridge.tree.scrubber TREE AFTER SECONDS RATE`, one slice.
 
 A process of its own at idle priority, as the encoder. It prints what it found as one line of JSON.
 """

@@ -49,7 +49,7 @@ def scrub(root: Path, after: str, limit: Limit) -> Slice:
         if done.blobs and pace.elapsed > limit.seconds:
             return Slice(done.last, False, done.blobs, pace.read, done.damaged)
         places = (paths.blobs / name, *copies.get(name, ()))
-        is_damaged = any([not _is_right(place, pace) for place in places])  # each is read
+        is_damaged = not all(_is_right(place, pace) for place in places)
         done = Slice(name, True, done.blobs + 1, pace.read, (*done.damaged, name) if is_damaged else done.damaged)
     return Slice(done.last, True, done.blobs, pace.read, done.damaged)
 

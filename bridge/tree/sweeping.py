@@ -1,4 +1,4 @@
-"""Which links and blobs a tree no longer needs, decided from the disk (docs/decisions/0033-deletion-trusts-the-disk.md).
+"""Which links and blobs a tree no longer needs, by the disk alone (docs/decisions/0033-deletion-trusts-the-disk.md).
 
 A link goes when the index of its repository does not reference it, a blob when no index does. Neither the number of
 links of a file counts, nor what the publisher remembers.

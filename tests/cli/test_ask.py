@@ -48,7 +48,7 @@ def test_status_says_how_the_service_is(service: Service) -> None:
     assert service.process is not None
     assert status["pid"] == service.process.pid
     assert {item["type"]: item["status"] for item in status["conditions"]} == dict.fromkeys(
-        ("PodmanReachable", "EventsStreaming", "DoorbellArmed", "TreeWritable", "Synced", "Ready"), True
+        ("PodmanReachable", "EventsStreaming", "DoorbellArmed", "TreeWritable", "TreeWhole", "Synced", "Ready"), True
     )
     text = service.tell("status")
     assert f"http://{service.address}" in text

@@ -146,7 +146,7 @@ def scrub(healing: Healing, every: float) -> ScrubView | None:
         return None
     state = healing.state
     total = healing.total if state.begun is not None else state.read
-    return ScrubView(every, state.begun, state.ended, state.blobs, state.read, total, state.damaged)
+    return ScrubView(float(every), state.begun, state.ended, state.blobs, state.read, total, state.damaged)
 
 
 def decision(decided: Decision, shown: Mapping[str, PublicationView]) -> DecisionView:

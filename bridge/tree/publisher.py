@@ -420,7 +420,10 @@ class Tree:
         for repository in sweep.unread:
             self._reload(repository)
         blobs, freed = (0, 0) if sweep.unknown else self._remove_blobs(sweep, dry_run=dry_run)
-        lost = 0 if dry_run else self._mend_all(sweep.lacking)
+        lost = 0
+        if not dry_run:
+            lost = self._mend_all(sweep.lacking)
+            self.derive()
         sweep.end()
         if failures:
             raise failures[0]
@@ -436,6 +439,7 @@ class Tree:
     def _let_go(self, leaving: Leaving) -> None:
         if leaving.before != self._indexes.get(leaving.repository):
             self._reload(leaving.repository)
+            self._underived.add(leaving.repository)
         if leaving.kept is None:
             views.remove(leaving.directory)
         elif leaving.kept != leaving.before or not leaving.kept:

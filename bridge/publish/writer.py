@@ -75,10 +75,12 @@ class TreeWriter:
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Withdraw, because somebody asked for it. Raises TreeError or OSError."""
         shown = self._tree.publication(reference)
-        await self._write(self._tree.withdraw, reference, hold=hold)
-        log.info("withdrawn reference=%s held=%s", reference, hold)
-        if shown is not None:
-            self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=Trigger.REQUEST))
+        try:
+            await self._write(self._tree.withdraw, reference, hold=hold)
+            log.info("withdrawn reference=%s held=%s", reference, hold)
+        finally:
+            if shown is not None and self._tree.publication(reference) is None:
+                self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=Trigger.REQUEST))
 
     async def release(self, reference: Reference) -> None:
         """Let a held reference be published again. Raises TreeError or OSError."""

@@ -65,7 +65,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("call", "glob", "action"), FAULTS)
-@pytest.mark.parametrize("change", ["publish:app:1=new", "publish:app:2=new", "withdraw:app:1", "publish:fresh/app:1=new"])
+@pytest.mark.parametrize(
+    "change", ["publish:app:1=new", "publish:app:2=new", "withdraw:app:1", "publish:fresh/app:1=new"]
+)
 def test_a_sweep_after_a_write_that_failed_takes_nothing_that_the_disk_shows(
     root: Path, tmp_path: Path, call: str, glob: str, action: str, change: str
 ) -> None:
@@ -111,7 +113,9 @@ def test_whichever_call_fails_or_is_the_last_nothing_that_is_shown_is_lost(
 
 
 @pytest.mark.parametrize("damage", ["{", "", '{"manifests": [3]}'])
-def test_while_an_index_cannot_be_read_no_blob_is_removed_and_nothing_of_its_repository(root: Path, damage: str) -> None:
+def test_while_an_index_cannot_be_read_no_blob_is_removed_and_nothing_of_its_repository(
+    root: Path, damage: str
+) -> None:
     index = root / "repositories/app/_oci/index.json"
     with Tree(root) as tree:
         tree.withdraw(Reference.parse("other:1"))

@@ -91,6 +91,8 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, mask: int) -> None:
 ])  # fmt: skip
 def test_a_tree_of_another_format_is_refused_in_words(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "podbridge.json").write_text(content)
-    done = subprocess.run([sys.executable, "-m", "bridge", "verify", "--tree", str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "verify", "--tree", str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert words in done.stderr

@@ -45,10 +45,6 @@ def damage(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-async def is_whole(world: World) -> bool:
-    return bool((await world.condition("TreeWhole"))["status"])
-
-
 @pytest.mark.parametrize("what", ["manifest", "config", "layer"])
 async def test_a_damaged_blob_is_not_served_and_is_exported_again(world: World, what: str) -> None:
     async with world.podman(), world.service():
@@ -66,7 +62,11 @@ async def test_a_damaged_blob_is_not_served_and_is_exported_again(world: World, 
             return status == 200
 
         await eventually(served, what="the blob is served again")
-        await eventually(lambda: is_whole(world), what="TreeWhole")
+
+        async def whole() -> bool:
+            return bool((await world.condition("TreeWhole"))["status"])
+
+        await eventually(whole, what="TreeWhole")
         assert await world.pull("app", "1") == made.id
     assert list(verify(world.tree)) == []
 
@@ -167,25 +167,25 @@ async def test_a_tree_that_can_only_be_read_is_served_and_written_when_it_can_be
             await protected.settled()
 
 
-async def test_sync_fails_when_a_withdrawal_cannot_be_written(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("call", "glob", "action"), [
+    ("rename", "*/index.json", "EIO"), ("fsync", "*/app/_oci", "EIO"), ("open", "*-index.json", "ENOSPC"),
+])  # fmt: skip
+async def test_sync_fails_when_a_withdrawal_cannot_be_written(
+    world: World, tmp_path: Path, call: str, glob: str, action: str
+) -> None:
     shim = Shim(tmp_path, f"{world.tree}/*")
     async with world.podman():
         made = world.double.build("localhost/app:1")
         world.double.tag(made.id, "localhost/app:2")
         assert (await world.command("sync")).code == 0
         world.double.untag("localhost/app:2")
-        for call, glob, action in (
-            ("rename", "*/index.json", "EIO"), ("fsync", "*/app/_oci", "EIO"), ("open", "*-index.json", "ENOSPC"),
-        ):  # fmt: skip
-            shim.clear()
-            shim.fail(call, glob, action)
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bridge", "sync", f"--config={world.configuration()}"),
-                env=os.environ | shim.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            output, errors = await process.communicate()
-            assert process.returncode == 1, output + errors
-            assert b"not all could be written" in output
-            world.double.tag(made.id, "localhost/app:2")
-            assert (await world.command("sync")).code == 0
-            world.double.untag("localhost/app:2")
+        shim.fail(call, glob, action)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bridge", "sync", f"--config={world.configuration()}"),
+            env=os.environ | shim.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, errors = await process.communicate()
+        assert process.returncode == 1, output + errors
+        assert b"not all could be written" in output
+        assert (await world.command("sync")).code == 0
+    assert world.shown() == {"app:1": made.id}

@@ -37,9 +37,9 @@ def damage(root: Path, digest: Digest) -> None:
 @pytest.mark.parametrize("tag", ["1", "list"])
 async def test_a_damaged_manifest_is_500_is_told_and_leaves_the_others(root: Path, tag: str) -> None:
     digest = TreeReader(root).tagged(Reference.parse(f"app:{tag}")).digest
-    damage(root, digest)
     told: list[str] = []
     async with manned(settings(root)) as crew:
+        damage(root, digest)
         crew.on_damage = told.append
         for reference in (tag, str(digest)):
             answer = await ask(crew.address, f"/v2/app/manifests/{reference}")
@@ -54,9 +54,9 @@ async def test_a_damaged_manifest_is_500_is_told_and_leaves_the_others(root: Pat
 
 async def test_a_damaged_small_blob_is_500_and_is_told(root: Path) -> None:
     digest = Digest.of(LAYER)
-    damage(root, digest)
     told: list[str] = []
     async with manned(settings(root)) as crew:
+        damage(root, digest)
         crew.on_damage = told.append
         for method in ("GET", "HEAD"):
             assert (await ask(crew.address, f"/v2/app/blobs/{digest}", method)).status == 500

@@ -36,6 +36,7 @@ class Closures:
     def __init__(self, paths: TreePaths) -> None:
         self.sizes: dict[Digest, int] = {}
         self._paths = paths
+        self._common = str(paths.root / "blobs")
         self._references: dict[Digest, tuple[Part, ...]] = {}
         self._parts: dict[Part, Part] = {}
 
@@ -104,10 +105,10 @@ class Closures:
         raise DamagedError(str(part.digest))
 
     def _require(self, part: Part, spare: RepositoryPaths | None) -> None:
-        blob = self._paths.blob(part.digest)
-        found = disk.size(blob)
+        found = disk.size(f"{self._common}/{part.digest.algorithm}/{part.digest.hex}")
         if found == part.size:
             return
+        blob = self._paths.blob(part.digest)
         if spare is not None and disk.size(spare.blob(part.digest)) == part.size:
             blob.unlink(missing_ok=True)
             disk.link(spare.blob(part.digest), blob)

@@ -144,18 +144,18 @@ def _copy_bytes(original: BinaryIO, made: BinaryIO) -> None:
         shutil.copyfileobj(original, made)
 
 
-def size(path: Path) -> int:
+def size(path: Path | str) -> int:
     """Return the bytes of a file; -1 where it is missing."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 # of each blob of a tree: a Path costs more than the call
     except (FileNotFoundError, NotADirectoryError):
         return -1
 
 
-def is_same(one: Path, other: Path) -> bool:
+def is_same(one: Path | str, other: Path | str) -> bool:
     """Return True if both names are there and name one file."""
     try:
-        return one.samefile(other)
+        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116 # as above
     except FileNotFoundError:
         return False
 

@@ -22,9 +22,11 @@ log = logging.getLogger(__name__)
 def link(paths: TreePaths, repository: RepositoryPaths, parts: Iterable[Part]) -> None:
     """Have blobs of the tree in a repository, and their names on the disk."""
     changed: set[Path] = set()
+    own, common = str(repository.blobs), str(paths.root / "blobs")
     for part in parts:
-        place, blob = repository.blob(part.digest), paths.blob(part.digest)
-        if not disk.is_same(place, blob):
+        algorithm, name = part.digest.algorithm, part.digest.hex
+        if not disk.is_same(f"{own}/{algorithm}/{name}", f"{common}/{algorithm}/{name}"):
+            place = repository.blob(part.digest)
             disk.make_directory(place.parent)
             _place(paths, part, place)
             changed.add(place.parent)

@@ -84,7 +84,8 @@ async def test_a_lost_blob_comes_back_with_a_tag_in_another_repository(world: Wo
             elif loss == "both" or path.parent == world.tree / "blobs/sha256":
                 path.unlink()
         world.double.tag(made.id, "localhost/other/b:1")
-        await eventually(lambda: (world.tree / "repositories/other/b/_oci/index.json").exists())
+        index = world.tree / "repositories/other/b/_oci/index.json"
+        await eventually(index.exists)
         assert await world.pull("other/b", "1") == made.id
 
 

@@ -127,7 +127,7 @@ async def test_the_scrub_finds_a_large_blob_that_is_damaged_and_tells_how_far_it
 
         async def told() -> bool:
             scrub = (await world.status())["scrub"]
-            return scrub["blobs"] >= 3 and scrub["read"] > LARGE and scrub["damaged"] == 0
+            return bool(scrub["blobs"] >= 3 and scrub["read"] > LARGE and scrub["damaged"] == 0)
 
         await eventually(told, what="a scrub that found nothing")
         assert (world.tree / "scrub/state.json").exists()

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     EVENTS_STREAMING = "EventsStreaming"
     DOORBELL_ARMED = "DoorbellArmed"
     TREE_WRITABLE = "TreeWritable"
+    TREE_WHOLE = "TreeWhole"
     SYNCED = "Synced"
     TASKS_RUNNING = "TasksRunning"
     READY = "Ready"

@@ -12,6 +12,7 @@ BridgeError                 caught by the command line: one line, exit code 1
 ├── HookError               a gate asks for a later try, or a hook cannot be used
 │   └── DeniedError         a gate denies a publication
 ├── TreeError               the tree cannot be read or written
+│   ├── DamagedError        a blob's bytes are not those that its digest names
 │   ├── LockedError         another publisher works on this tree
 │   └── NotPublishedError   nothing of that name, tag or digest is published
 ├── ControlError            the running service refused what was asked, or none runs
@@ -75,6 +76,14 @@ class DeniedError(HookError):
 
 class TreeError(BridgeError):
     """The tree cannot be read or written."""
+
+
+class DamagedError(TreeError):
+    """The bytes of a blob are not those that its digest, in `digest`, names: they are never served."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"the bytes of blob {digest} are damaged")
+        self.digest = digest
 
 
 class LockedError(TreeError):

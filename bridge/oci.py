@@ -63,6 +63,10 @@ class Digest:
         """Return the sha256 digest of `content`."""
         return cls("sha256", hashlib.sha256(content).hexdigest())
 
+    def matches(self, content: bytes) -> bool:
+        """Return True if this is the digest of `content`."""
+        return hashlib.new(self.algorithm, content).hexdigest() == self.hex
+
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
 

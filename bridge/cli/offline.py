@@ -9,7 +9,7 @@ import click
 from bridge.cli import options, text
 
 if TYPE_CHECKING:
-    from bridge.tree.verify import Fault
+    from bridge.tree.verify import Copies, Fault
 
 
 @click.command("verify")
@@ -18,25 +18,37 @@ if TYPE_CHECKING:
 @options.as_json
 @click.pass_context
 def verify_command(context: click.Context, /, json_output: bool, repair: bool, **values: Any) -> None:
-    """Hash every blob of the tree again, and follow every reference.
+    """Hash every blob of the tree again, follow every reference, and compare what is derived.
 
     Exits 1 where something is wrong. --repair needs the tree for itself: stop the service first, and
-    start it again after.
+    start it again after. It also makes hard links of blobs that are copies.
     """
-    tree = options.load(context, values).config.tree
-    faults = _verify(tree)
-    if repair and faults:
-        from bridge.tree.verify import repair as repair_tree
+    from bridge.tree.verify import copies
+    from bridge.tree.verify import repair as repair_tree
 
+    tree = options.load(context, values).config.tree
+    faults, copied = _verify(tree), copies(tree)
+    if repair and (faults or copied.files):
         repair_tree(tree, faults)
     if json_output:
-        text.json({"faults": [fault.words for fault in faults]})
+        text.json({"faults": [fault.words for fault in faults], "copies": copied.files, "copiedBytes": copied.size})
     else:
         for fault in faults:
             click.echo(fault.words)
-        taken_out = " and taken out; the next pass publishes anew what needs them" if repair else ""
+        taken_out = " and mended or taken out; the next pass publishes again what needs them" if repair else ""
         click.echo(f"{text.counted(len(faults), 'fault')} found{taken_out}" if faults else "the tree is whole")
+        if copied.files:
+            _say_copies(copied, copies(tree) if repair else None)
     sys.exit(1 if faults else 0)
+
+
+def _say_copies(copied: "Copies", left: "Copies | None") -> None:
+    """Say how many blobs are copies, and what became of them."""
+    words = f"{text.counted(copied.files, 'blob')} of repositories are copies, not links: {text.size(copied.size)} more"
+    if left is None:
+        click.echo(f"{words}; --repair makes links of them")
+    else:
+        click.echo(f"{words}; {copied.files - left.files} are links now")
 
 
 def _verify(tree: Path) -> "list[Fault]":

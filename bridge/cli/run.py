@@ -173,6 +173,7 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
     else:
         counts = ((len(failures) - denied, "failed"), (denied, "denied"))
         more = "".join(f", {count} {what}" for count, what in counts if count)
+        more += ", not all could be written" if reconciler.is_unwritten else ""
         click.echo(f"{len(reconciler.shown.publications)} published in {tree.paths.root}{more}")
         for words in damage.values():
             click.echo(words, err=True)
@@ -181,7 +182,7 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
 
         if not await encode_once(config):
             return 1
-    return 1 if failures or damage or reconciler.held_back else 0
+    return 1 if failures or damage or reconciler.held_back or reconciler.is_unwritten else 0
 
 
 async def _dry_run(config: "Config", json_output: bool, prune: bool) -> int:

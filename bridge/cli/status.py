@@ -12,7 +12,7 @@ from bridge.cli import options, text
 from bridge.untrusted_text import escaped
 
 if TYPE_CHECKING:
-    from bridge.control.schema import ConditionView, PublicationView, Status
+    from bridge.control.schema import ConditionView, PublicationView, ScrubView, Status
 
 _LAST = 5
 """Publications that are shown, the newest first."""
@@ -84,11 +84,22 @@ def _facts(status: "Status") -> Iterator[str]:
     if counts["heldBack"]:
         withdrawals = text.counted(counts["heldBack"], "withdrawal")
         yield f"            {withdrawals} held back: `podbridge resync --prune` lets them through"
+    if status.scrub is not None:
+        yield f"  scrub     {_scrub(status.scrub)}"
     if status.export is not None:
         export = status.export
         name = export.names[0] if export.names else export.image[:12]
         yield f"  exporting {escaped(name)}: {export.layers_done}/{export.layers} layers, {text.size(export.written)}"
     yield ""
+
+
+def _scrub(scrub: "ScrubView") -> str:
+    found = f", {text.counted(scrub.damaged, 'blob')} damaged" if scrub.damaged else ""
+    if scrub.begun is not None:
+        return f"under way, {text.size(scrub.read)} of {text.size(scrub.total)} read again{found}"
+    due = text.duration(max(0, scrub.ended + scrub.every - time.time()))
+    last = f"last {text.ago(scrub.ended)}: {text.size(scrub.read)} read again{found}" if scrub.blobs else "none yet"
+    return f"{last}, next in {due}"
 
 
 def _condition(condition: "ConditionView") -> str:

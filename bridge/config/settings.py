@@ -144,6 +144,17 @@ class EncodingsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, r
 _MOST_PATTERNS = 32
 
 
+class ScrubConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reading every blob of the tree again, at idle priority: disks lose bytes without saying so.
+
+    A look at all of them begins so long after the last one, and reads at most `rate` a second; with `every: 0s` there
+    is none.
+    """
+
+    every: Seconds = Seconds(30 * 86400)
+    rate: Bytes = Bytes(20 * 10**6)
+
+
 class HooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where hooks are looked for; the first directory wins."""
 
@@ -172,6 +183,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiConfig | None = None
     metrics: MetricsConfig = MetricsConfig()
     encodings: EncodingsConfig = EncodingsConfig()
+    scrub: ScrubConfig = ScrubConfig()
     hooks: HooksConfig = HooksConfig()
     log: LogConfig = LogConfig()
     publish: tuple[Rule, ...] = ()

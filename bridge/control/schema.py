@@ -38,6 +38,21 @@ class ExportView(msgspec.Struct, rename="camel"):
     seconds: float
 
 
+class ScrubView(msgspec.Struct, rename="camel"):
+    """The scrub, which reads every blob again. `begun` is null between two, `ended` is when the last one was through.
+
+    `every` is in seconds; `blobs`, `read` and `damaged` count those of the one under way, or of the last one.
+    """
+
+    every: float
+    begun: float | None
+    ended: float
+    blobs: int
+    read: int
+    total: int
+    damaged: int
+
+
 class PublicationView(msgspec.Struct, rename="camel", omit_defaults=True):
     """One reference: what it shows, or why it does not. What is left out is empty, 0 or false.
 
@@ -109,6 +124,7 @@ class Status(msgspec.Struct, rename="camel"):
     sockets: dict[str, str] = {}
     scheme: str = "http"
     damage: list[DamageView] = []
+    scrub: ScrubView | None = None
 
 
 class DecisionView(msgspec.Struct, rename="camel"):

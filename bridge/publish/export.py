@@ -62,7 +62,7 @@ class Exporter:
 
     async def known(self, image: Image) -> Exported | None:
         """Return what the tree holds of an image already, under whatever name; None where podman has to write it."""
-        found = self._tree.find(image.source, image.digests)
+        found = await threads.run(self._tree.find, image.source, image.digests)
         if found is not None:
             return Exported(found.descriptor, found.fidelity, found.size)
         own = await threads.run(self._tree.own, image.source)
@@ -131,13 +131,12 @@ class Exporter:
 
     def _prepare(self, image: Image, inspected: Inspected, directory: Path) -> Job:
         missing = self._missing(inspected)
-        blobs = {digest: self._tree.paths.blob(digest) for digest in inspected.diff_ids if digest not in missing}
-        known = {digest: path.stat().st_size for digest, path in blobs.items()}
+        known: dict[Digest, int] = {}
         job = Job(image, inspected, directory, known, time.monotonic())
         job.scratch.mkdir()
         (job.layout / "blobs" / "sha256").mkdir(parents=True)
-        for digest, path in blobs.items():
-            os.link(path, job.blob(digest))
+        for digest in frozenset(inspected.diff_ids) - missing:
+            known[digest] = self._tree.lend(digest, job.blob(digest))
         return job
 
     async def _run(self, job: Job) -> Exported:
@@ -165,7 +164,7 @@ class Exporter:
 
     def _adopt_bytes(self, directory: Path, content: bytes) -> None:
         digest = Digest.of(content)
-        disk.write_atomically(directory / digest.hex, content, directory)
+        disk.write_file(directory / digest.hex, content)
         self._tree.adopt(directory / digest.hex, digest)
 
 

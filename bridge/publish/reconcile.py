@@ -15,7 +15,7 @@ from collections import Counter
 from bridge.changes import Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError, PodmanError
-from bridge.oci import Reference
+from bridge.oci import Digest, Reference
 from bridge.plan import Damage, Image, Listing, Plan, Shown, Target, is_mass_withdrawal, make_plan
 from bridge.policy import Policy, Wanted
 from bridge.publish import telling
@@ -59,6 +59,7 @@ class Reconciler:
         self._looking = asyncio.Lock()
         self._failed_looks = 0
         self._failed_writes = 0
+        self._damaged = False
         self._listing = 0.0
 
     @property
@@ -80,6 +81,11 @@ class Reconciler:
     def queue(self) -> tuple[Target, ...]:
         """What waits for its export, or is under way."""
         return self._work.queue
+
+    @property
+    def is_unwritten(self) -> bool:
+        """Return True if the last pass could not write all that needs no export: withdrawals, and what is derived."""
+        return self._failed_writes > 0
 
     @property
     def failures(self) -> Failures:
@@ -194,7 +200,29 @@ class Reconciler:
         async with self._writer.turn:
             return await self._writer.sweep(self.parts.bounds.grace, dry_run=dry_run)
 
+    async def discard(self, digests: frozenset[Digest]) -> None:
+        """Take damaged blobs out of the tree, with what needs them, and have that exported again.
+
+        Raises TreeError or OSError where that fails.
+        """
+        named = ", ".join(sorted(map(str, digests)))
+        message = f"the bytes of blob {named} are damaged; what needs it is published again"
+        self.parts.conditions.deny(Kind.TREE_WHOLE, "Damaged", message)
+        async with self._writer.turn:
+            self._damaged = True
+            lost = await self._writer.discard(digests)
+        log.info("damaged blobs are out of the tree blobs=%d manifests=%d", len(digests), lost)
+        self.poke("blobs were damaged", Trigger.RETRY)
+
     async def _sweep_quietly(self) -> None:
+        shown = self.shown.publications
+        try:
+            await self._sweep()
+        finally:
+            if self.shown.publications != shown:
+                self.poke("publications lost blobs", Trigger.RETRY)
+
+    async def _sweep(self) -> None:
         try:
             await self.sweep()
         except (BridgeError, OSError) as error:
@@ -207,6 +235,7 @@ class Reconciler:
         """Act on the difference. Raises PodmanError before anything is changed."""
         images, shown = listing.images, self.parts.tree.shown
         wanted = self.parts.policy.wanted(images)
+        self._damaged = False
         plan, spared = await self._lookout.spare(make_plan(wanted.targets, shown, images, time.time()), shown)
         self._note_damage((*listing.damage, *spared))
         self._work.trigger = trigger
@@ -217,10 +246,9 @@ class Reconciler:
         self._work.take_note(images, wanted)
         self.failures.keep(plan.publish)
         queue = await self._show_known(plan, changed=changed)
-        for reference in plan.orphan:
-            await self._writer.orphan_quietly(reference)
+        written = [await self._writer.orphan_quietly(reference) for reference in plan.orphan]
         leaving = self._let_through(plan, shown, prune=prune)
-        written = [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
+        written += [await self._writer.withdraw_quietly(reference, self._work.trigger) for reference in leaving]
         written.append(await self._writer.derive_quietly())
         self._failed_writes = 0 if all(written) else self._failed_writes + 1
         self._work.replace(tuple(target for target in queue if self._is_due(target, changed=changed)))
@@ -287,5 +315,7 @@ class Reconciler:
         else:
             denied = f", {self.failures.denied} denied" if self.failures.denied else ""
             conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published{denied}")
+            if not self._damaged:
+                conditions.confirm(Kind.TREE_WHOLE)
         conditions.confirm(Kind.READY)
         self.ready.set()

@@ -10,7 +10,7 @@ from bridge.changes import Action, Change, Trigger
 from bridge.conditions import Kind
 from bridge.errors import BridgeError
 from bridge.fence import Fence
-from bridge.oci import Reference
+from bridge.oci import Digest, Reference
 from bridge.plan import Publication
 from bridge.publish import threads
 from bridge.publish.export import Exported
@@ -46,7 +46,7 @@ class TreeWriter:
             fidelity=exported.fidelity,
             name=target.name,
             size=exported.size,
-            published=time.time(),
+            published=int(time.time() * 1000) / 1000,  # as it is read back, should the write fail
             requested=target.requested,
             origins=target.image.digests,
             keep=target.keep,
@@ -58,7 +58,7 @@ class TreeWriter:
         try:
             await self._write(self._tree.publish, publication)
         except (asyncio.CancelledError, Exception):
-            if self._tree.publication(target.reference) is publication:
+            if self._tree.publication(target.reference) == publication:
                 self._say_published(change)  # it is shown: a stop, or what is derived, is no reason to keep that back
             raise
         self._say_published(change)
@@ -77,10 +77,12 @@ class TreeWriter:
     async def withdraw(self, reference: Reference, *, hold: bool = False) -> None:
         """Withdraw, because somebody asked for it. Raises TreeError or OSError."""
         shown = self._tree.publication(reference)
-        await self._write(self._tree.withdraw, reference, hold=hold)
-        log.info("withdrawn reference=%s held=%s", reference, hold)
-        if shown is not None:
-            self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=Trigger.REQUEST))
+        try:
+            await self._write(self._tree.withdraw, reference, hold=hold)
+            log.info("withdrawn reference=%s held=%s", reference, hold)
+        finally:
+            if shown is not None and self._tree.publication(reference) is None:
+                self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=Trigger.REQUEST))
 
     async def release(self, reference: Reference) -> None:
         """Let a held reference be published again. Raises TreeError or OSError."""
@@ -90,7 +92,7 @@ class TreeWriter:
         """Withdraw; tell a failure as a condition and return False: the next pass tries again."""
         shown = self._tree.publication(reference)
         done = await self._quietly(self._tree.withdraw, reference, "withdrawn")
-        if done:
+        if done or self._tree.publication(reference) is None:
             self._changes.tell(Change(Action.WITHDRAWN, reference, shown, shown, trigger=trigger))
         return done
 
@@ -110,10 +112,20 @@ class TreeWriter:
             return False
         return True
 
+    async def discard(self, digests: frozenset[Digest]) -> int:
+        """Take out damaged blobs and what needs them; return how many manifests. Raises TreeError or OSError."""
+        try:
+            return await threads.run(self._tree.discard, digests)
+        finally:
+            self.shown = self._tree.shown
+
     async def sweep(self, grace: float, *, dry_run: bool = False) -> Swept:
         """Remove what has been superseded for longer than `grace` seconds. Raises TreeError or OSError."""
-        with self._fence.around("a sweep"):
-            swept = await threads.run(self._tree.sweep, grace, dry_run=dry_run)
+        try:
+            with self._fence.around("a sweep"):
+                swept = await threads.run(self._tree.sweep, grace, dry_run=dry_run)
+        finally:
+            self.shown = self._tree.shown
         if not dry_run and (swept.manifests or swept.blobs):
             log.info("swept manifests=%d blobs=%d bytes=%d", swept.manifests, swept.blobs, swept.freed)
         return swept

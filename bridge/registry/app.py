@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from bridge.config import EncodingsConfig
-from bridge.errors import NotPublishedError, TreeError
+from bridge.errors import DamagedError, NotPublishedError, TreeError
 from bridge.oci import OCI_INDEX, Descriptor, Digest, Repository
 from bridge.registry import ready
 from bridge.registry.access import readable, reader_of
@@ -47,12 +47,16 @@ class _Known:
 class Registry:
     """Answers requests from one tree. Its `handle` is what an aiohttp server calls.
 
-    `encodings` says which clients get encodings of blobs.
+    `encodings` says which clients get encodings of blobs. `damaged` is told the digest of what is asked for and not
+    served, since its bytes are not those of its digest.
     """
 
-    def __init__(self, tree: TreeReader, encodings: EncodingsConfig) -> None:
+    def __init__(
+        self, tree: TreeReader, encodings: EncodingsConfig, damaged: Callable[[str], None] = lambda _digest: None
+    ) -> None:
         self._tree = tree
         self._encodings = encodings
+        self._damaged = damaged
         self._known: dict[_Wanted, _Known] = {}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -65,6 +69,8 @@ class Registry:
             raise
         except (TreeError, OSError) as error:
             log.error("tree cannot be read path=%r error=%r", request.path, str(error))  # noqa: TRY400
+            if isinstance(error, DamagedError):
+                self._damaged(error.digest)
             return error_response(RegistryError(Problem.FAILED))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:

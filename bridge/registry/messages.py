@@ -37,6 +37,14 @@ class Resume(msgspec.Struct, frozen=True, tag=True):
     """Accept as before."""
 
 
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Say that you are there."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True):
+    """The worker is there."""
+
+
 class Accepting(msgspec.Struct, frozen=True, tag=True):
     """The worker accepts connections."""
 
@@ -57,6 +65,12 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     traffic: Traffic
 
 
+class Damaged(msgspec.Struct, frozen=True, tag=True):
+    """A blob is not what its digest names, and was not served."""
+
+    digest: str
+
+
 class Paused(msgspec.Struct, frozen=True, tag=True):
     """The worker accepts nobody since the `Pause` of that number; so many connections were open then."""
 
@@ -64,8 +78,8 @@ class Paused(msgspec.Struct, frozen=True, tag=True):
     connections: int
 
 
-Request = Pause | Resume
-Message = Accepting | Line | Report | Paused
+Request = Pause | Resume | Ping
+Message = Accepting | Line | Report | Paused | Damaged | Pong
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 

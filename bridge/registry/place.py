@@ -1,11 +1,13 @@
-"""The place of one worker: who dies in it is replaced."""
+"""The place of one worker: one that dies in it, or does not answer any more, is replaced."""
 
 import asyncio
 import contextlib
 import logging
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 
 import msgspec
 
@@ -26,15 +28,23 @@ _LONGEST_PAUSE = 30.0
 _ANSWER = 1.0
 """Seconds that a worker gets to say who is there; one that is slower may have clients."""
 
+PULSE = 5.0
+"""Seconds between two looks whether a worker still answers."""
+
+SILENCE = 20.0
+"""Seconds without any answer after which a worker counts as stopped: its event loop never waits that long by itself."""
+
 _PATIENCE = DRAIN + 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
 
 class Place:
-    """Runs one worker after the other, with the same order."""
+    """Runs one worker after the other, with the same order. `damaged` is told the digest of each damaged blob."""
 
-    def __init__(self, order: messages.Order) -> None:
+    def __init__(self, order: messages.Order, damaged: Callable[[str], None] = lambda _digest: None) -> None:
         self._order = order
+        self._damaged = damaged
+        self._heard = 0.0
         self._process: Process | None = None
         self._running: asyncio.Task[None] | None = None
         self._accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -126,16 +136,36 @@ class Place:
         if self._ending.is_set():
             _signal(process, signal.SIGTERM)
         assert process.stdout is not None  # noqa: S101
-        async for line in process.stdout:
-            with contextlib.suppress(msgspec.DecodeError):  # a line that was cut by the end
-                self._hear(messages.read(line))
+        watching = asyncio.create_task(self._watch(process))
+        try:
+            async for line in process.stdout:
+                with contextlib.suppress(msgspec.DecodeError):  # a line that was cut by the end
+                    self._hear(messages.read(line))
+        finally:
+            watching.cancel()
         self._is_accepting = False
         code = await process.wait()
         self._process = None
         self._gone, self._reported = self.traffic.ended(), Traffic()
         return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
+    async def _watch(self, process: Process) -> None:
+        """Kill a worker that does not answer: one that is stopped, or hangs, holds clients that get no answer."""
+        self._heard = time.monotonic()
+        while True:
+            await asyncio.sleep(PULSE)
+            if not self._is_accepting:
+                self._heard = time.monotonic()  # it is starting, for as long as that takes
+            silent = time.monotonic() - self._heard
+            if silent > SILENCE:
+                log.warning("registry worker does not answer, killed pid=%d seconds=%.0f", process.pid, silent)
+                _signal(process, signal.SIGKILL)
+                return
+            if self._is_accepting:
+                self._tell(messages.Ping())
+
     def _hear(self, message: messages.Message) -> None:
+        self._heard = time.monotonic()
         match message:
             case messages.Accepting():
                 self._is_accepting = True
@@ -148,6 +178,8 @@ class Place:
                     self._answered.set_result(connections)
             case messages.Report(traffic):
                 self._reported = traffic
+            case messages.Damaged(digest):
+                self._damaged(digest)
 
 
 async def _start(order: messages.Order) -> Process:

@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,14 +75,18 @@ async def serving(
 
 @contextlib.asynccontextmanager
 async def opened(
-    tree: Path, listener: socket.socket, settings: RegistryConfig, encodings: EncodingsConfig
+    tree: Path,
+    listener: socket.socket,
+    settings: RegistryConfig,
+    encodings: EncodingsConfig,
+    damaged: Callable[[str], None] = lambda _digest: None,
 ) -> AsyncIterator[tuple[Listener, Acceptor]]:
     """Serve `tree` on `listener`, which is closed, while the block runs; then in order to the end.
 
-    Access and TLS are those of `settings`. Other processes may accept from the same socket. Raises
-    ConfigError where a file that the settings name cannot be used.
+    Access and TLS are those of `settings`; `damaged` is told of each blob whose bytes are not its own. Other
+    processes may accept from the same socket. Raises ConfigError where a file that the settings name cannot be used.
     """
-    registry = Registry(TreeReader(tree), encodings)
+    registry = Registry(TreeReader(tree), encodings, damaged)
     with listener, guarded(settings, registry.handle) as handle:
         tls = None if settings.tls is None else Tls(settings.tls).context
         # Connections inherit it. It is tcp(7)'s, so a stalled reader costs no timer and no wake-up here.

@@ -53,6 +53,10 @@ class _Parent(logging.Handler):
         """Send a message."""
         self._pipe.write(messages.write(message))
 
+    def tell_damaged(self, digest: str) -> None:
+        """Send the digest of a blob whose bytes are not its own."""
+        self.tell(messages.Damaged(digest))
+
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a record on; the parent's log puts the time to it."""
         if self._pipe.get_write_buffer_size() < _UNREAD:
@@ -86,6 +90,8 @@ def _obey(acceptor: Acceptor, server: Listener, parent: _Parent, request: messag
             parent.tell(messages.Paused(number, acceptor.opening + server.meter.connections))
         case messages.Resume():
             acceptor.resume()
+        case messages.Ping():
+            parent.tell(messages.Pong())
 
 
 async def _work(order: messages.Order) -> None:
@@ -96,10 +102,9 @@ async def _work(order: messages.Order) -> None:
     parent = _Parent(pipe)
     parent.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[parent])
-    async with opened(order.tree, socket.socket(fileno=order.listener), order.registry, order.encodings) as (
-        server,
-        acceptor,
-    ):
+    listener = socket.socket(fileno=order.listener)
+    serving = opened(order.tree, listener, order.registry, order.encodings, parent.tell_damaged)
+    async with serving as (server, acceptor):
         reports = _Reports(server, parent)
         obey = functools.partial(_obey, acceptor, server, parent)
         await loop.connect_read_pipe(lambda: _Tether(obey), sys.stdin)

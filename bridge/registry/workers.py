@@ -6,7 +6,7 @@ docs/decisions/0011-workers.md says why it is as it is.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from bridge.config import Config
 from bridge.registry.exposure import warn_if_open
@@ -19,10 +19,11 @@ from bridge.registry.traffic import Traffic
 
 
 class Workers:
-    """The workers of one listening socket."""
+    """The workers of one listening socket. `on_damage` is told the digest of each blob that they find damaged."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.address = address_of(listener)
+        self.on_damage: Callable[[str], None] = lambda _digest: None
         self._listener = listener
         self._gone = Traffic()
         self._places: list[Place] = []
@@ -43,6 +44,9 @@ class Workers:
         """The pids of the workers that run now."""
         return [place.pid for place in self._places if place.pid is not None]
 
+    def _hear(self, digest: str) -> None:
+        self.on_damage(digest)
+
     async def reload(self, config: Config) -> None:
         """Replace all workers by ones with these settings; the socket stays, whatever address they name.
 
@@ -55,7 +59,7 @@ class Workers:
             if self._retired:
                 return  # it ends, and whoever comes next has the new settings
             old = self._places
-            new = [Place(self._order(config)) for _ in range(config.registry.workers)]
+            new = [Place(self._order(config), self._hear) for _ in range(config.registry.workers)]
             self._places = [*old, *new]
             try:
                 await asyncio.gather(*(place.open() for place in new))

@@ -19,6 +19,7 @@ from bridge.registry.workers import Workers
 from bridge.service import api, commands, connecting, parts, requests
 from bridge.service.afterwards import PATIENCE, hearing
 from bridge.service.encoding import keep_encoded
+from bridge.service.healing import Healing
 from bridge.service.settings import Settings
 from bridge.service.steering import Facts, Steering
 from bridge.service.tasks import Tasks
@@ -42,8 +43,8 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
     config = settings.config
     connecting.require_podman(config)
     conditions = Conditions()
-    with Tree(config.tree) as tree:
-        conditions.confirm(Kind.TREE_WRITABLE)
+    with Tree(config.tree, read_only=True) as tree:
+        _say_writable(tree, conditions)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
             control_socket = stack.enter_context(_unix_socket(sockets, "control", config.control))
@@ -54,13 +55,24 @@ async def running(settings: Settings, sockets: Sockets) -> AsyncIterator[Steerin
             facts.own_podman = podman.socket == connecting.own_podman_socket(config)
             rules = parts.policy(config, Address(facts.registry))
             reconciler = parts.reconciler(config, podman, tree, conditions, rules)
-            steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls, settings)
+            healing = Healing(reconciler, settings)
+            pulls.on_damage = healing.hear
+            steering = Steering(reconciler, await enter(requests.taken(reconciler)), facts, pulls, settings, healing)
             await enter(commands.taken(config, steering, control_socket))
             await enter(hearing(reconciler.parts, PATIENCE))
             if api_socket is not None:
                 await enter(api.serving(config, steering, api_socket))
-            await enter(_watching(settings, reconciler, facts))
+            await enter(_watching(settings, reconciler, facts, healing))
             yield steering
+
+
+def _say_writable(tree: Tree, conditions: Conditions) -> None:
+    """Say whether the tree can be written. If not, what is there is served, and each write tries it again."""
+    if tree.is_writable:
+        conditions.confirm(Kind.TREE_WRITABLE)
+    else:
+        message = f"{tree.paths.root} can only be read: it is served as it is, and nothing is published into it"
+        conditions.deny(Kind.TREE_WRITABLE, "ReadOnly", message)
 
 
 def _unix_socket(
@@ -76,8 +88,8 @@ def _unix_socket(
 
 
 @contextlib.asynccontextmanager
-async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) -> AsyncIterator[None]:
-    """Reconcile at every reason to look, and encode what is published, while the block runs."""
+async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts, healing: Healing) -> AsyncIterator[None]:
+    """Reconcile at every reason to look, encode what is published, and heal what is damaged, while the block runs."""
     podman, conditions = reconciler.parts.podman, reconciler.parts.conditions
     published, connected = asyncio.Event(), asyncio.Event()
 
@@ -92,6 +104,8 @@ async def _watching(settings: Settings, reconciler: Reconciler, facts: Facts) ->
         "events": lambda: _poke(events.for_ever(podman, conditions), Trigger.EVENT, reconciler, connected),
         "version": lambda: _ask_version(podman, facts, connected),
         "encode": lambda: keep_encoded(settings, published),
+        "heal": healing.heal,
+        "scrub": healing.scrub,
     }
     kept = Tasks(conditions)
     async with asyncio.TaskGroup() as group:

@@ -20,6 +20,7 @@ _Section = TypeVar("_Section", bound=msgspec.Struct)
 
 TAKEN_UP = frozenset(
     {"publish", "keep", "max_withdraw", "resync", "grace", "encodings.space", "encodings.loopback", "encodings.except_"}
+    | {"scrub.every", "scrub.rate"}
     | {"registry.auth", "registry.tls", "registry.workers", "registry.access_log", "registry.idle_exit"}
 )
 """What a running service follows. It is built on everything else, of which a change takes a restart."""

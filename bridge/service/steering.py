@@ -23,6 +23,7 @@ from bridge.progress import Event
 from bridge.publish.reconcile import Reconciler
 from bridge.registry.workers import Workers
 from bridge.service import finding, views
+from bridge.service.healing import Healing
 from bridge.service.inventory import Inventory
 from bridge.service.publishing import TELL_EVERY, Asked, Publishing
 from bridge.service.requests import Requests
@@ -50,6 +51,7 @@ class Steering:
     facts: Facts
     workers: Workers
     settings: Settings
+    healing: Healing
     tell_every: float = TELL_EVERY
 
     @property
@@ -90,6 +92,7 @@ class Steering:
             sockets=self.facts.sockets,
             scheme=self.facts.scheme,
             damage=views.damage(reconciler.damage),
+            scrub=views.scrub(self.healing, self.settings.config.scrub.every),
         )
 
     def require_ready(self) -> None:

@@ -14,6 +14,7 @@ from bridge.control.schema import (
     ExportView,
     PlanView,
     PublicationView,
+    ScrubView,
     State,
 )
 from bridge.hooks.document import moment
@@ -22,6 +23,7 @@ from bridge.plan import Damage, Fidelity, Plan, Publication, Shown, Target, is_m
 from bridge.policy import Decision
 from bridge.publish.failures import Failure
 from bridge.publish.job import Progress
+from bridge.service.healing import Healing
 from bridge.tree.index import Superseded
 
 
@@ -144,6 +146,15 @@ def export(progress: Progress) -> ExportView:
         written=progress.written,
         seconds=time.monotonic() - progress.started,
     )
+
+
+def scrub(healing: Healing, every: float) -> ScrubView | None:
+    """Show how far the scrub is; None where none is wanted."""
+    if not every:
+        return None
+    state = healing.state
+    total = healing.total if state.begun is not None else state.read
+    return ScrubView(float(every), state.begun, state.ended, state.blobs, state.read, total, state.damaged)
 
 
 def decision(decided: Decision, shown: Mapping[str, PublicationView]) -> DecisionView:

@@ -1,13 +1,17 @@
 """What a tree holds, read from the disk without its lock."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from bridge.errors import InvalidError, TreeError
-from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
+from bridge.oci import Descriptor, Manifest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
+from bridge.tree.closures import Closures
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
 from bridge.untrusted_json import decode
@@ -21,7 +25,15 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
     try:
         version = decode(paths.version.read_bytes(), "podbridge.json", dict[str, int])["version"]
     except FileNotFoundError:
-        strange = set(disk.names(paths.root)) - {"lost+found", "lock", "staging", "blobs", "encoded", "repositories"}
+        strange = set(disk.names(paths.root)) - {
+            "lost+found",
+            "lock",
+            "staging",
+            "blobs",
+            "encoded",
+            "scrub",
+            "repositories",
+        }
         if new and not strange:
             return
         found = f"it holds {min(strange)!r}" if strange else "it is empty or missing"
@@ -30,8 +42,16 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
     except (InvalidError, KeyError) as error:
         msg = f"{paths.version} is damaged: {error}"
         raise TreeError(msg) from error
-    if version != FORMAT_VERSION:
-        msg = f"{paths.root} has tree format {version}, and this podbridge knows {FORMAT_VERSION}: use a newer one"
+    if version > FORMAT_VERSION:
+        msg = (
+            f"{paths.root} has tree format {version}, and this podbridge knows {FORMAT_VERSION}: use a newer podbridge"
+        )
+        raise TreeError(msg)
+    if version < FORMAT_VERSION:
+        msg = (
+            f"{paths.root} has tree format {version}, which is older than any that podbridge reads: "
+            "name another directory as the tree, and everything is published there"
+        )
         raise TreeError(msg)
 
 
@@ -76,36 +96,7 @@ def read_index(paths: TreePaths, repository: Repository) -> Index:
         raise TreeError(str(error)) from error
 
 
-def closure(paths: TreePaths, descriptor: Descriptor, spare: RepositoryPaths | None = None) -> Iterator[Digest]:
-    """Yield the digest of a manifest and of everything that it references, each once.
-
-    Raises TreeError where the tree lacks a blob, or the disk has lost a manifest: what is not whole is not shown.
-    What the repository `spare` still has is linked back into the tree instead.
-    """
-    seen: set[Digest] = set()
-    waiting = [descriptor]
-    while waiting:
-        item = waiting.pop()
-        if item.digest in seen:
-            continue
-        seen.add(item.digest)
-        path = paths.blob(item.digest)
-        if not path.exists() and spare is not None and spare.blob(item.digest).exists():
-            os.link(spare.blob(item.digest), path)
-        if not path.exists():
-            msg = f"the tree lacks blob {item.digest}"
-            raise TreeError(msg)
-        yield item.digest
-        if item.is_manifest:
-            waiting.extend(Manifest.parse(disk.read(path)).references)
-
-
-def size(paths: TreePaths, descriptor: Descriptor) -> int:
-    """Return the bytes of a manifest and everything it references, each blob once; raises TreeError as `closure`."""
-    return sum(paths.blob(digest).stat().st_size for digest in closure(paths, descriptor))
-
-
-def own(paths: TreePaths, source: Source) -> tuple[Descriptor, int] | None:
+def own(closures: Closures, paths: TreePaths, source: Source) -> tuple[Descriptor, int] | None:
     """Return the descriptor of podman's own manifest of an image, and the bytes of all that it references.
 
     None where the tree lacks any of it, or where podman did not tell which of several is the current one. What it was
@@ -115,10 +106,27 @@ def own(paths: TreePaths, source: Source) -> tuple[Descriptor, int] | None:
         return None
     try:
         content = disk.read(paths.blob(source.digest))
+        if not source.digest.matches(content):
+            return None
         manifest = Manifest.parse(content)
         descriptor = Descriptor(manifest.media_type, source.digest, len(content))
-        whole = size(paths, descriptor)
+        whole = closures.size(descriptor)
     except (FileNotFoundError, InvalidError, TreeError):
         return None
     is_of_image = manifest.config is not None and manifest.config.digest.hex == source.image_id
     return (descriptor, whole) if is_of_image else None
+
+
+def catalog(names: Iterable[str]) -> bytes:
+    """Return the bytes of the derived list of repositories."""
+    return msgspec.json.encode({"repositories": sorted(names)})
+
+
+def listed(paths: TreePaths) -> list[str]:
+    """Return the names of all repositories that show a tag, in order, by their indexes; damaged ones are left out."""
+    names = []
+    for repository in repositories(paths):
+        with contextlib.suppress(FileNotFoundError, TreeError):
+            if read_index(paths, repository).publications:
+                names.append(repository.name)
+    return sorted(names)

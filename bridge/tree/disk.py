@@ -5,13 +5,20 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from bridge.errors import LockedError, TreeError
 from bridge.oci import Digest
+
+UNLINKABLE = frozenset({errno.EMLINK, errno.EPERM, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP})
+"""Why a hard link cannot be made where a copy can: too many of one file (ext4: 65,000), or the file system has none."""
+
+_CHUNK = 1 << 30
+"""Bytes that one call copies at the most."""
 
 
 def hash_file(path: Path) -> tuple[Digest, int]:
@@ -20,6 +27,17 @@ def hash_file(path: Path) -> tuple[Digest, int]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
         return Digest("sha256", digest), os.fstat(file.fileno()).st_size
+
+
+def is_damaged(path: Path, digest: Digest) -> bool:
+    """Return True if the file is there and is not what its digest names, or cannot be read at all. Reads all of it."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, digest.algorithm).hexdigest() != digest.hex
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def read(path: Path) -> bytes:
@@ -33,23 +51,32 @@ def read(path: Path) -> bytes:
         raise TreeError(msg) from error
 
 
-def write_atomically(path: Path, content: bytes, scratch: Path, *, durable: bool = True) -> None:
-    """Replace `path` by `content` in one rename, by way of `scratch`, a directory on the same disk.
-
-    With `durable` the content, and then the name, are on the disk when this returns. The time of the
-    file is set to the nanosecond: the kernel's own may be the same for two replacements in a row, and
-    a reader tells them apart by it.
-    """
-    temporary = scratch / f"{os.getpid()}-{path.name}"
-    with temporary.open("wb") as file:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file, and have its content on the disk. Its name may be lost by a power cut."""
+    with path.open("wb") as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(content)
         file.flush()
         os.utime(file.fileno(), ns=(now := time.time_ns(), now))
-        if durable:
-            os.fsync(file.fileno())
-    temporary.rename(path)
-    if durable:
+        os.fsync(file.fileno())
+
+
+def write_atomically(path: Path, content: bytes, scratch: Path, *, settled: bool = True) -> None:
+    """Replace `path` by `content` in one rename, by way of `scratch`, a directory on the same disk.
+
+    The content is on the disk before it gets the name, so that a power cut leaves the old file or the new one, and
+    never an empty one. With `settled` the name is on the disk, too, when this returns. The time of the file is set to
+    the nanosecond: the kernel's own may be the same for two replacements in a row, and a reader tells them apart by it.
+    """
+    temporary = scratch / f"{os.getpid()}-{path.name}"
+    try:
+        write_file(temporary, content)
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    if settled:
         sync_directory(path.parent)
 
 
@@ -63,13 +90,85 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and its missing parents, and have their names on the disk."""
+    """Make a directory and its missing parents, and have their names on the disk.
+
+    Its mode does not depend on the umask: another user's web server may have to read it.
+    """
     if path.is_dir():
         return
     make_directory(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o755)
+        path.chmod(0o755)
     sync_directory(path.parent)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy of it where the file system has no hard links, or no more for this file.
+
+    Raises FileExistsError where `target` is there. A copy has its bytes on the disk.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in UNLINKABLE:
+            raise
+        copy(source, target)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, sharing its blocks where the file system can, and have the bytes on the disk.
+
+    Raises FileExistsError where `target` is there. A copy that fails leaves nothing.
+    """
+    with source.open("rb") as original, target.open("xb") as made:
+        try:
+            _copy_bytes(original, made)
+            os.fchmod(made.fileno(), 0o644)
+            made.flush()
+            os.fsync(made.fileno())
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def _copy_bytes(original: BinaryIO, made: BinaryIO) -> None:
+    try:
+        while os.copy_file_range(original.fileno(), made.fileno(), _CHUNK):
+            pass
+    except OSError as error:
+        if error.errno not in UNLINKABLE | {errno.EINVAL}:
+            raise
+        original.seek(0)
+        made.seek(0)
+        shutil.copyfileobj(original, made)
+
+
+def size(path: Path | str) -> int:
+    """Return the bytes of a file; -1 where it is missing."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 # of each blob of a tree: a Path costs more than the call
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+
+
+def is_same(one: Path | str, other: Path | str) -> bool:
+    """Return True if both names are there and name one file."""
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116 # as above
+    except FileNotFoundError:
+        return False
+
+
+def kind(path: Path) -> str:
+    """Return what the file system is called that `path` lies on; empty where the kernel does not tell."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == number:
+            return after.split()[0]
+    return ""
 
 
 def names(directory: Path) -> Iterator[str]:

@@ -24,6 +24,7 @@ from isal.isal_zlib import compressobj, decompressobj
 from bridge.errors import BridgeError, TreeError
 from bridge.fence import Fence
 from bridge.tree import disk
+from bridge.tree.contents import repositories
 from bridge.tree.paths import TreePaths
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,6 @@ class Encoded:
 class _Blob:
     name: str
     size: int
-    linked: bool
     time: int
 
 
@@ -93,7 +93,7 @@ class _Pass:
     def run(self) -> Encoded:
         newer = 0
         for blob in self._blobs:
-            if blob.linked and blob.name not in self._left and blob.name not in self._held:
+            if blob.name not in self._left and blob.name not in self._held:
                 self._consider(blob, newer)
             newer += self._held.get(blob.name, 0)
         self._make_room(0)
@@ -249,13 +249,14 @@ def _alone(directory: Path) -> Iterator[bool]:
 
 
 def _blobs(paths: TreePaths) -> Iterator[_Blob]:
-    """Yield every blob that is large enough. One with no link outside `blobs/` is published nowhere."""
+    """Yield every blob that is large enough and that some repository has."""
+    published = {name for found in repositories(paths) for name in disk.names(paths.repository(found).blobs / "sha256")}
     with os.scandir(paths.blobs) as entries:
-        for entry in entries:
+        for entry in (entry for entry in entries if entry.name in published):
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat()
                 if status.st_size > SMALLEST:
-                    yield _Blob(entry.name, status.st_size, status.st_nlink > 1, status.st_mtime_ns)
+                    yield _Blob(entry.name, status.st_size, status.st_mtime_ns)
 
 
 def _sizes(directory: Path) -> Iterator[tuple[str, int]]:

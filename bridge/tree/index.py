@@ -6,7 +6,7 @@ where each came from.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -33,6 +33,11 @@ class Superseded:
 
     publication: Publication
     since: float
+
+    @property
+    def key(self) -> tuple[Repository, Digest, int]:
+        """What tells it from others, and from another time: `index.json` has the time in milliseconds."""
+        return self.publication.reference.repository, self.publication.descriptor.digest, round(self.since * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,9 @@ class Index:
         """Return the index with the tag no longer held."""
         return self._with(self.publications, self.superseded, self.held - {tag})
 
-    def sweep(self, before: float) -> Self:
-        """Return the index without what was superseded before that time."""
-        return self._with(self.publications, tuple(old for old in self.superseded if old.since >= before), self.held)
+    def sweep(self, is_old: Callable[[Superseded], bool]) -> Self:
+        """Return the index without what was superseded long enough ago."""
+        return self._with(self.publications, tuple(old for old in self.superseded if not is_old(old)), self.held)
 
     def without(self, damaged: Collection[Digest]) -> Self:
         """Return the index without these manifests, as if they had never been published."""

@@ -1,12 +1,12 @@
 """An OCI image layout of one image outside the repositories, for whoever looks at it before it is shown."""
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from bridge.oci import OCI_INDEX, Descriptor, Tag
-from bridge.tree.contents import closure
+from bridge.tree import disk
+from bridge.tree.closures import Closures
 from bridge.tree.paths import TreePaths
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -16,13 +16,13 @@ LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 def link_layout(paths: TreePaths, descriptor: Descriptor, tag: Tag, directory: Path) -> None:
     """Make a layout in `directory`, on the tree's disk, that holds the image under its tag.
 
-    Its blobs are hard links: nothing is copied, and nothing of it is removed by a sweep meanwhile. Raises
+    Its blobs are hard links where the file system has them, and nothing of it is removed by a sweep meanwhile. Raises
     TreeError where the tree lacks a blob.
     """
-    for digest in closure(paths, descriptor):
-        link = directory / "blobs" / digest.algorithm / digest.hex
+    for part in Closures(paths).whole(descriptor):
+        link = directory / "blobs" / part.digest.algorithm / part.digest.hex
         link.parent.mkdir(parents=True, exist_ok=True)
-        os.link(paths.blob(digest), link)
+        disk.link(paths.blob(part.digest), link)
     entry = descriptor.to_json() | {"annotations": {"org.opencontainers.image.ref.name": tag.name}}
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
     (directory / "oci-layout").write_bytes(LAYOUT)

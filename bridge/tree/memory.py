@@ -21,11 +21,8 @@ class Memory:
         return content
 
     def put(self, digest: Digest, content: bytes) -> None:
-        """Keep the bytes, and forget those that were used longest ago where they are too many.
-
-        Bytes that a disk has damaged are not kept: the file may be mended.
-        """
-        if digest in self._contents or len(content) > self._limit // 8 or Digest.of(content) != digest:
+        """Keep the bytes, which the digest names, and forget those used longest ago where they are too many."""
+        if digest in self._contents or len(content) > self._limit // 8:
             return
         self._contents[digest] = content
         self._held += len(content)

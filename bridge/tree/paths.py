@@ -96,6 +96,11 @@ class TreePaths:
         return self.encoded / "staging"
 
     @property
+    def scrub(self) -> Path:
+        """The directory of what the scrub remembers of itself; may be removed at any time."""
+        return self.root / "scrub"
+
+    @property
     def repositories(self) -> Path:
         """The parent of all repositories."""
         return self.root / "repositories"

@@ -2,9 +2,11 @@
 
 Nothing that may change is remembered longer than its file stays the same: every look asks the file
 system whether `index.json` was replaced, so a publication is visible at the moment of its rename.
-What a digest names cannot change, and is kept in memory.
+What a digest names cannot change, and is kept in memory. Manifests and small blobs are hashed as they are read: bytes
+that are not what their digest names are never handed out.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +15,15 @@ from typing import BinaryIO
 
 import msgspec
 
-from bridge.errors import InvalidError, NotPublishedError, TreeError
+from bridge.errors import DamagedError, InvalidError, NotPublishedError, TreeError
 from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository, Tag
+from bridge.tree.contents import listed
 from bridge.tree.index import Index
 from bridge.tree.memory import Memory
 from bridge.tree.paths import TreePaths
 from bridge.untrusted_json import decode
+
+log = logging.getLogger(__name__)
 
 _CACHED = 4096
 """Repositories whose parsed index is kept; beyond that, all are read again."""
@@ -55,14 +60,22 @@ class _Seen:
     referrers: Referrers | None = None
 
 
+class _Catalog(msgspec.Struct):
+    repositories: list[str]
+
+
 class TreeReader:
-    """Reads a tree. Raises NotPublishedError for what is not there, TreeError for what is broken."""
+    """Reads a tree. Raises NotPublishedError for what is not there, TreeError for what is broken.
+
+    DamagedError, which is one, names a blob whose bytes are not its own.
+    """
 
     def __init__(self, root: Path) -> None:
         self._paths = TreePaths(root)
         self._places = str(self._paths.repositories)
         self._seen: dict[Repository, _Seen] = {}
         self._memory = Memory(_MEMORY)
+        self._has_catalog = True
 
     def view(self, repository: Repository) -> View:
         """Return what the repository hands out at this moment."""
@@ -139,7 +152,12 @@ class TreeReader:
         if os.fstat(file.fileno()).st_size > _SMALL:
             return file
         with file:
-            content = file.read()
+            return self._checked(digest, file.read())
+
+    def _checked(self, digest: Digest, content: bytes) -> bytes:
+        """Return what a blob's file holds, and keep it; raise DamagedError if that is not what its digest names."""
+        if not digest.matches(content):
+            raise DamagedError(str(digest))
         self._memory.put(digest, content)
         return content
 
@@ -168,22 +186,27 @@ class TreeReader:
             except (FileNotFoundError, NotADirectoryError):
                 msg = f"repository {repository} has no blob {digest}"
                 raise NotPublishedError(msg) from None
-            self._memory.put(digest, content)
+            return self._checked(digest, content)
         return content
 
     def _blob(self, repository: Repository, digest: Digest) -> str:
         return f"{self._places}/{repository.name}/_oci/blobs/{digest.algorithm}/{digest.hex}"
 
     def repositories(self) -> list[str]:
-        """Return the names of all repositories that show a tag, in order."""
+        """Return the names of all repositories that show a tag, in order.
+
+        If their list is lost or damaged, it is made of the indexes, each time, until a publisher writes it again.
+        """
         try:
             content = self._paths.catalog.read_bytes()
-            names = decode(content, "the catalog", dict[str, list[str]], limit=_LONGEST)["repositories"]
-        except FileNotFoundError:
-            return []
-        except (InvalidError, KeyError) as error:
-            msg = f"{self._paths.catalog} is damaged: {error}"
-            raise TreeError(msg) from error
+            names = decode(content, "the catalog", _Catalog, limit=_LONGEST).repositories
+        except (OSError, InvalidError) as error:
+            names = listed(self._paths)
+            if self._has_catalog and names:
+                log.warning("catalog is damaged, made of the indexes path=%s error=%r", self._paths.catalog, str(error))
+            self._has_catalog = not names
+            return names
+        self._has_catalog = True
         return names
 
     def _parse(self, repository: Repository, content: bytes) -> View:
@@ -201,16 +224,23 @@ class TreeReader:
             return
         into[descriptor.digest] = descriptor
         if descriptor.is_index:
-            for member in Manifest.parse(self.read(repository, descriptor.digest)).manifests:
+            for member in self._members(repository, descriptor.digest):
                 self._collect(repository, member, into)
+
+    def _members(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return the members of a list; none of one that is damaged, which fails when it is asked for."""
+        try:
+            return Manifest.parse(self.read(repository, digest)).manifests
+        except DamagedError:
+            return ()
 
     def _find_referrers(self, repository: Repository, view: View) -> Referrers:
         found: dict[Digest, tuple[Descriptor, ...]] = {}
         for digest, descriptor in view.manifests.items():
             try:
                 manifest = Manifest.parse(self.read(repository, digest))
-            except (NotPublishedError, InvalidError):
-                continue  # swept since; or a member of a kind that has no subject
+            except (NotPublishedError, DamagedError, InvalidError):
+                continue  # swept since; or damaged; or a member of a kind that has no subject
             if manifest.subject is not None:
                 subject = manifest.subject.digest
                 found[subject] = (*found.get(subject, ()), manifest.refer(descriptor))
@@ -219,8 +249,3 @@ class TreeReader:
 
 def _stamp(status: os.stat_result) -> _Stamp:
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def catalog(names: list[str]) -> bytes:
-    """Return the bytes of the derived list of repositories."""
-    return msgspec.json.encode({"repositories": sorted(names)})

@@ -1,63 +1,188 @@
-"""Which links and blobs a tree no longer needs: what no index references, and what nothing links."""
+"""Which links and blobs a tree no longer needs, by the disk alone (docs/decisions/0033-deletion-trusts-the-disk.md).
+
+A link goes when the index of its repository does not reference it, a blob when no index does. Neither the number of
+links of a file counts, nor what the publisher remembers.
+"""
 
 import contextlib
 import os
 import shutil
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.tree import disk, encodings, views
-from bridge.tree.contents import closure
-from bridge.tree.index import Index
+from bridge.errors import InvalidError, TreeError
+from bridge.oci import Repository
+from bridge.tree import disk, encodings
+from bridge.tree.ages import Ages
+from bridge.tree.closures import Closures, Part
+from bridge.tree.contents import directories, read_index
+from bridge.tree.index import Index, Superseded
 from bridge.tree.paths import RepositoryPaths, TreePaths
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep removed, or would remove. `freed` is in bytes."""
+    """What a sweep removed, or would remove. `freed` is in bytes.
+
+    `lost` are manifests that were taken out because a blob of theirs is lost in both its places.
+    """
 
     manifests: int = 0
     blobs: int = 0
     freed: int = 0
+    lost: int = 0
 
 
-def unreferenced(paths: TreePaths, index: Index) -> list[Path]:
-    """Return a repository's links to blobs that nothing in its `index` references.
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What may go of one repository: what its index is then, and which links. `kept` is None where it has no index."""
 
-    Raises TreeError, or InvalidError, where it is damaged.
+    directory: RepositoryPaths
+    repository: Repository
+    before: Index | None
+    kept: Index | None
+    links: tuple[Path, ...]
+
+    @property
+    def manifests(self) -> int:
+        """How many superseded manifests that are."""
+        if self.before is None or self.kept is None:
+            return 0
+        return len(self.before.superseded) - len(self.kept.superseded)
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One look at the whole tree, under its lock.
+
+    `needed` are the names of the blobs that stay, `released` of those that were referenced until now, `lacking` the
+    repositories that reference what is not there, `unread` those whose index cannot be read. While `unknown` says what
+    could not be read, no blob goes.
     """
-    repository = paths.repository(index.repository)
-    referenced = {digest.hex for descriptor in index.descriptors for digest in closure(paths, descriptor)}
-    return [
-        repository.blobs / algorithm / name
-        for algorithm in disk.names(repository.blobs)
-        for name in set(disk.names(repository.blobs / algorithm)) - referenced
-    ]
+
+    paths: TreePaths
+    closures: Closures
+    ages: Ages
+    grace: float
+    needed: set[str] = field(default_factory=set)
+    released: set[str] = field(default_factory=set)
+    lacking: set[Repository] = field(default_factory=set)
+    unread: set[Repository] = field(default_factory=set)
+    unknown: list[str] = field(default_factory=list)
+    _sizes: dict[str, int] = field(default_factory=dict)
+    _parts: dict[str, Part] = field(default_factory=dict)
+    _keys: set[Hashable] = field(default_factory=set)
+
+    def look(self) -> Iterator[Leaving]:
+        """Yield what may go of each repository, found on the disk. If it cannot be removed, say so by `stays`."""
+        with os.scandir(self.paths.blobs) as entries:
+            self._sizes = {entry.name: entry.stat().st_size for entry in entries}
+        for directory in reversed(list(directories(self.paths))):
+            found = RepositoryPaths(directory)
+            if os.path.lexists(found.layout):
+                yield from self._look_into(found)
+
+    def _look_into(self, directory: RepositoryPaths) -> Iterator[Leaving]:
+        name = str(directory.root.relative_to(self.paths.repositories))
+        try:
+            repository = Repository(name)
+        except InvalidError as error:
+            self.unknown.append(f"{directory.root}: {error}")
+            return
+        try:
+            index = read_index(self.paths, repository)
+        except FileNotFoundError:
+            yield Leaving(directory, repository, None, None, tuple(self._links(directory, set(), set())))
+            return
+        except (TreeError, OSError) as error:
+            self.unread.add(repository)
+            self.unknown.append(str(error))
+            return
+        kept = index.sweep(self._is_old)
+        try:
+            before = self._references(index, directory)
+            after = self._references(kept, directory)
+        except (TreeError, InvalidError, OSError) as error:
+            self.unknown.append(f"repository {name}: {error}")
+            self.lacking.add(repository)
+            return
+        self._require(repository, after)
+        yield Leaving(directory, repository, index, kept, tuple(self._links(directory, before, after)))
+        self.released |= before
+        self.needed |= after
+
+    def stays(self, leaving: Leaving) -> None:
+        """Say that it could not be removed: all that its index references stays."""
+        if leaving.before is not None:
+            self.needed |= self._references(leaving.before, leaving.directory)
+
+    def blobs(self, staged: set[str]) -> Iterator[os.DirEntry[str]]:
+        """Yield the blobs that no index references, and no staging directory, whose names are `staged`.
+
+        One that was referenced until now has had its grace.
+        """
+        with os.scandir(self.paths.blobs) as entries:
+            for entry in entries:
+                if entry.name in self.needed or entry.name in staged:
+                    continue
+                if entry.name in self.released or self._is_past(("blob", entry.name), entry.stat().st_mtime):
+                    yield entry
+
+    def end(self) -> None:
+        """Forget what no repository references any more."""
+        self.ages.keep(self._keys)
+        if not self.unknown:
+            self.closures.keep({part.digest for part in self._parts.values()})
+
+    def _references(self, index: Index, directory: RepositoryPaths) -> set[str]:
+        found = set()
+        for descriptor in index.descriptors:
+            for part in self.closures.parts(descriptor, directory):
+                found.add(part.digest.hex)
+                self._parts[part.digest.hex] = part
+        return found
+
+    def _require(self, repository: Repository, names: set[str]) -> None:
+        if any(self._sizes.get(name) != self._parts[name].size for name in names):
+            self.lacking.add(repository)
+
+    def _links(self, directory: RepositoryPaths, before: set[str], after: set[str]) -> Iterator[Path]:
+        """Yield the links that may go. The age of one that no index referenced is that of its last change."""
+        for algorithm in disk.names(directory.blobs):
+            for name in set(disk.names(directory.blobs / algorithm)) - after:
+                link = directory.blobs / algorithm / name
+                if name in before or self._is_past((str(directory.root), name), link.lstat().st_ctime):
+                    yield link
+                else:
+                    self.needed.add(name)
+
+    def _is_old(self, old: Superseded) -> bool:
+        return self._is_past(old.key, old.since)
+
+    def _is_past(self, key: Hashable, since: float) -> bool:
+        self._keys.add(key)
+        return self.ages.see(key, since) > self.grace
 
 
-def sweep_blobs(paths: TreePaths, before: float, leaving: Counter[str] | None) -> tuple[int, int]:
-    """Remove blobs without a link that are older than `before`; return how many, and the bytes that frees.
-
-    Given the number of links that would leave, only count them.
-    """
+def remove_blobs(paths: TreePaths, entries: Iterator[os.DirEntry[str]], *, dry_run: bool) -> tuple[int, int]:
+    """Remove blobs and their encodings; return how many, and the bytes that frees."""
     count = freed = 0
-    with os.scandir(paths.blobs) as entries:
-        for entry in entries:
-            status = entry.stat()
-            links = status.st_nlink - (leaving or Counter())[entry.name]
-            if links == 1 and status.st_mtime < before:
-                count, freed = count + 1, freed + status.st_size
-                freed += encodings.drop(paths, entry.name, dry_run=leaving is not None)
-                if leaving is None:
-                    Path(entry.path).unlink()
+    for entry in entries:
+        size = entry.stat().st_size
+        freed += size + encodings.drop(paths, entry.name, dry_run=dry_run)
+        count += 1
+        if not dry_run:
+            Path(entry.path).unlink(missing_ok=True)
     return count, freed
 
 
-def remove(paths: TreePaths, repository: RepositoryPaths) -> None:
-    """Remove an empty repository, views and `index.json` first, and the directories above that it leaves empty."""
-    views.remove(repository)
-    repository.index.unlink(missing_ok=True)
+def prune(paths: TreePaths, repository: RepositoryPaths) -> None:
+    """Remove a directory that has neither an index nor a link, and those above it that are empty then."""
+    if repository.index.exists() or any(
+        any(disk.names(repository.blobs / name)) for name in disk.names(repository.blobs)
+    ):
+        return
     if repository.layout.exists():
         shutil.rmtree(repository.layout)
     directory = repository.root

@@ -284,7 +284,8 @@ async def test_status_names_every_endpoint(world: World) -> None:
         assert status["sockets"]["control"] == str(world.control)
         conditions = {one["type"]: one for one in status["conditions"]}
         assert conditions.keys() == {
-            "PodmanReachable", "EventsStreaming", "DoorbellArmed", "TreeWritable", "Synced", "TasksRunning", "Ready",
+            "PodmanReachable", "EventsStreaming", "DoorbellArmed", "TreeWritable", "TreeWhole", "Synced",
+            "TasksRunning", "Ready",
         }  # fmt: skip
         assert conditions["Ready"].keys() == {"type", "status", "reason", "message", "lastTransitionTime"}
 

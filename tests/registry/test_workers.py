@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 from bridge.config import AuthConfig
 from bridge.errors import ConfigError, ListenError
 from bridge.oci import Digest
+from bridge.registry import place
 from bridge.tree.encodings import encode
 from tests.double.gates import DEADLINE
 from tests.end_to_end.programs import PODBRIDGE, eventually, free_port
@@ -262,3 +264,16 @@ async def test_an_open_registry_is_told_once_at_the_start(
     warned = [record.getMessage() for record in ours if record.levelno == logging.WARNING]
     told = [message for message in warned if "died" not in message]
     assert [message.partition("missing=")[2].partition(":")[0] for message in told] == missing
+
+
+async def test_a_worker_that_is_stopped_is_replaced_and_told(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(place, "PULSE", 0.2)
+    monkeypatch.setattr(place, "SILENCE", 3.0)
+    async with manned(settings(shelf.root)) as crew:
+        stopped = crew.processes[0]
+        os.kill(stopped, signal.SIGSTOP)
+        await until(lambda: not runs(stopped) and len(crew.processes) == 2)
+        assert f"registry worker does not answer, killed pid={stopped}" in caplog.text
+        assert (await ask(crew.address, PATH)).status == 200

@@ -32,7 +32,9 @@ def test_what_is_shown_and_what_was_is_found_until_it_is_swept() -> None:
     old, new, other = publication("a:1", 1), publication("a:1", 2), publication("b:1", 1)
     show(indexes, old, new, other)
     assert {item.reference for item in indexes.of(old.source)} == {old.reference, other.reference}
-    indexes[old.reference.repository] = indexes[old.reference.repository].sweep(3.0)
+    indexes[old.reference.repository] = indexes[old.reference.repository].sweep(
+        lambda superseded: superseded.since < 3.0
+    )
     assert list(indexes.of(old.source)) == [other]
     assert list(indexes.of(new.source)) == [new]
     del indexes[other.reference.repository]

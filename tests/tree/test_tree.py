@@ -247,7 +247,8 @@ def test_a_tag_that_comes_back_within_its_grace_is_no_longer_on_its_way_out(tree
 
 
 def test_a_fresh_blob_without_a_link_is_left_for_the_publication_to_come(tree: Tree) -> None:
-    making.put(tree, b"just exported", "x")
-    assert tree.sweep(60).blobs == 0
-    os.utime(tree.paths.blob(Digest.of(b"just exported")), (time.time() - 120, time.time() - 120))
+    for content in (b"just exported", b"exported long ago"):
+        making.put(tree, content, "x")
+    os.utime(tree.paths.blob(Digest.of(b"exported long ago")), (time.time() - 120, time.time() - 120))
     assert tree.sweep(60).blobs == 1
+    assert tree.has(Digest.of(b"just exported"))

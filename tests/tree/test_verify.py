@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from bridge.oci import Digest, Reference
 from bridge.plan import Shown
 from bridge.tree.contents import shown
 from bridge.tree.publisher import Tree
-from bridge.tree.verify import repair, verify
+from bridge.tree.verify import Copies, copies, repair, verify
 from tests.tree import making
 
 
@@ -45,11 +46,27 @@ def test_a_missing_blob_is_found(root: Path) -> None:
     assert any("lacks blob" in fault for fault in map(str, verify(root)))
 
 
-def test_a_link_to_other_bytes_is_found(root: Path) -> None:
-    link = root / "repositories/app/_oci/blobs/sha256" / blob(root).name
-    link.unlink()
-    link.write_bytes(b"layer" * 1000)
-    assert any("not the tree's" in fault for fault in map(str, verify(root)))
+def link(root: Path) -> Path:
+    return root / "repositories/app/_oci/blobs/sha256" / blob(root).name
+
+
+@pytest.mark.parametrize("content", [b"other" * 1000, b"short", b""])
+def test_a_copy_with_other_bytes_in_a_repository_is_found_and_mended(root: Path, content: bytes) -> None:
+    link(root).unlink()
+    link(root).write_bytes(content)
+    assert any(blob(root).name in fault.words for fault in verify(root))
+    assert len(mended(root).publications) == 1
+    assert list(verify(root)) == []
+    assert link(root).samefile(blob(root))
+
+
+def test_a_copy_with_the_same_bytes_is_whole_and_is_linked_by_a_repair(root: Path) -> None:
+    link(root).unlink()
+    link(root).write_bytes(b"layer" * 1000)
+    assert list(verify(root)) == []
+    assert copies(root) == Copies(1, 5000)
+    repair(root, [])
+    assert copies(root) == Copies()
 
 
 def test_what_a_sweep_takes_meanwhile_is_no_fault(root: Path) -> None:
@@ -89,22 +106,35 @@ def test_a_publication_with_a_flipped_byte_is_taken_out_for_a_pass_to_publish_an
     assert list(verify(root)) == []
 
 
+def unreadable(path: Path) -> None:
+    """Have a file that cannot be opened, whoever asks."""
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o644)
+
+
 def test_a_blob_that_the_disk_cannot_read_is_taken_out(root: Path) -> None:
-    blob(root).unlink()
-    os.mknod(blob(root), stat.S_IFSOCK | 0o644)  # cannot be opened, whoever asks
+    unreadable(blob(root))
+    unreadable(link(root))
     assert any(fault.words.startswith(f"blob {blob(root).name}: No such device") for fault in verify(root))
     assert mended(root).publications == {}
     assert list(verify(root)) == []
 
 
-def test_a_link_to_other_bytes_and_a_damaged_encoding_are_mended_and_everything_stays(root: Path) -> None:
-    link = root / "repositories/app/_oci/blobs/sha256" / blob(root).name
-    link.unlink()
-    link.write_bytes(b"layer" * 1000)
+@pytest.mark.parametrize("place", [blob, link])
+def test_a_blob_that_the_disk_cannot_read_in_one_of_two_places_is_made_of_the_other(
+    root: Path, place: Callable[[Path], Path]
+) -> None:
+    unreadable(place(root))
+    assert list(verify(root))
+    assert len(mended(root).publications) == 1
+    assert list(verify(root)) == []
+
+
+def test_a_damaged_encoding_is_taken_out_and_everything_stays(root: Path) -> None:
     encoding = root / "encoded/gzip" / blob(root).name
     encoding.parent.mkdir(parents=True)
     encoding.write_bytes(b"none")
-    assert len(list(verify(root))) == 2
+    assert len(list(verify(root))) == 1
     assert len(mended(root).publications) == 1
     assert list(verify(root)) == []
     assert not encoding.exists()
@@ -136,36 +166,53 @@ def test_a_blob_that_is_lost_in_one_of_two_places_is_linked_again(root: Path, lo
     assert list(verify(root)) == []
 
 
-def test_a_sweep_goes_on_past_a_damaged_repository_and_names_it(root: Path) -> None:
-    with Tree(root) as tree:
-        tree.publish(making.publication("zoo:1", making.image(tree, b"old")))
-        tree.withdraw(Reference.parse("zoo:1"))
-        blob(root).unlink()
-        with pytest.raises(TreeError, match=r"repository app: the tree lacks blob .*verify --repair"):
-            tree.sweep(-1)
-        assert not (root / "blobs/sha256" / Digest.of(b"old").hex).exists()
-        assert len(tree.shown.publications) == 1
-
-
 def lose(path: Path) -> None:
     """Have a file that cannot be read, as one with a bad block: EIO."""
     path.unlink()
     path.symlink_to("/proc/self/mem")
 
 
-@pytest.mark.parametrize("what", ["manifest", "index"])
-def test_a_tree_of_which_the_disk_has_lost_a_manifest_or_an_index_is_opened_without_it(root: Path, what: str) -> None:
+def test_a_tree_of_which_the_disk_has_lost_a_manifest_or_an_index_is_opened_without_it(root: Path) -> None:
     with Tree(root) as tree:
-        tree.publish(making.publication("other:1", making.image(tree, b"other")))
+        for reference in ("other:1", "third:1"):
+            tree.publish(making.publication(reference, making.image(tree, reference.encode())))
         lost = tree.shown.publications[Reference.parse("app:1")].descriptor.digest
-    lose(root / "blobs/sha256" / lost.hex if what == "manifest" else root / "repositories/app/_oci/index.json")
+    lose(root / "blobs/sha256" / lost.hex)
+    lose(root / "repositories/app/_oci/blobs/sha256" / lost.hex)
+    lose(root / "repositories/third/_oci/index.json")
     with Tree(root) as tree:
         assert [str(reference) for reference in tree.shown.publications] == ["other:1"]
 
 
 def test_a_repair_takes_out_a_manifest_that_the_disk_has_lost(root: Path) -> None:
     lost = shown(root).publications[Reference.parse("app:1")].descriptor.digest
-    lose(root / "blobs/sha256" / lost.hex)
+    for blobs in ("blobs", "repositories/app/_oci/blobs"):
+        lose(root / blobs / "sha256" / lost.hex)
     repair(root, list(verify(root)))
     assert list(verify(root)) == []
     assert not os.path.lexists(root / "blobs/sha256" / lost.hex)
+
+
+VIEWS = ("repositories/_catalog.json", "repositories/app/_tags.json")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"repositories":["other"]}', None])
+def test_a_view_that_is_not_what_the_indexes_say_is_found_and_mended(
+    root: Path, view: str, content: bytes | None
+) -> None:
+    (root / view).unlink()
+    if content is not None:
+        (root / view).write_bytes(content)
+    assert [fault.words.rpartition("view ")[2].split()[0] for fault in verify(root)] == [Path(view).name]
+    repair(root, list(verify(root)))
+    assert list(verify(root)) == []
+
+
+@pytest.mark.parametrize("name", ["1", "2"])
+def test_a_reference_that_is_lost_or_too_many_is_found(root: Path, name: str) -> None:
+    reference = root / "repositories/app/_references" / name
+    reference.unlink(missing_ok=True)
+    if name == "2":
+        reference.symlink_to("../_manifests/none")
+    assert [fault.words for fault in verify(root)] == ["repository app: view _references is not what its index says"]

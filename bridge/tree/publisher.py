@@ -7,6 +7,7 @@ deletes reads it first (docs/decisions/0033-deletion-trusts-the-disk.md).
 import contextlib
 import errno
 import logging
+import os
 import shutil
 import tempfile
 import threading
@@ -300,8 +301,9 @@ class Tree:
             _remove(self.paths.staging / name)
 
     def _staged_names(self) -> set[str]:
+        """Return the names of all files in use in staging. What goes while this looks is in use no more."""
         paths = [self.paths.staging / name for name in list(self._staged)]
-        return {file.name for path in paths for file in path.rglob("*")}
+        return {name for path in paths for _, _, names in os.walk(path) for name in names}
 
     def adopt(self, file: Path, digest: Digest) -> None:
         """Link a verified file in as the blob `digest`, safe from sweeps as long as the file is staged. Idempotent.

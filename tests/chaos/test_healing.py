@@ -20,7 +20,8 @@ LARGE = 300_000
 
 def places(world: World, digest: str) -> list[Path]:
     """Return every file of the tree that a blob has."""
-    return [path for path in world.tree.rglob(digest.removeprefix("sha256:")) if "encoded" not in path.parts]
+    name = digest.removeprefix("sha256:")
+    return [path for part in ("blobs", "repositories") for path in (world.tree / part).rglob(name)]
 
 
 def blobs_of(world: World, repository: str, tag: str) -> dict[str, str]:

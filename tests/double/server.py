@@ -233,10 +233,11 @@ async def _cut(request: web.Request, content: bytes) -> web.StreamResponse:
     return response
 
 
-def _annotations(manifest: bytes) -> object:
+def _annotations(manifest: bytes) -> dict[str, str]:
     """Return a manifest's annotations, whatever else is in it: podman reads a manifest nested 2,000 deep."""
     try:
-        return json.loads(manifest.decode(errors="replace")).get("annotations", {})
+        annotations: dict[str, str] = json.loads(manifest.decode(errors="replace")).get("annotations", {})
+        return annotations
     except (ValueError, RecursionError):
         return {}
 

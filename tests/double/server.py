@@ -235,11 +235,10 @@ async def _cut(request: web.Request, content: bytes) -> web.StreamResponse:
 
 def _annotations(manifest: bytes) -> dict[str, str]:
     """Return a manifest's annotations, whatever else is in it: podman reads a manifest nested 2,000 deep."""
-    try:
-        annotations: dict[str, str] = json.loads(manifest.decode(errors="replace")).get("annotations", {})
-        return annotations
-    except (ValueError, RecursionError):
-        return {}
+    annotations: dict[str, str] = {}
+    with contextlib.suppress(ValueError, RecursionError):
+        annotations = json.loads(manifest.decode(errors="replace")).get("annotations", {})
+    return annotations
 
 
 def _unknown(request: web.Request) -> web.Response:

@@ -144,6 +144,7 @@ class Tree:
         noted, and read before it is written.
         """
         self._unread.add(repository)
+        was_damaged = repository in self._damaged
         self._damaged.discard(repository)
         try:
             index = read_index(self.paths, repository)
@@ -152,7 +153,8 @@ class Tree:
         except TreeError as error:
             self._forget(repository)
             self._damaged.add(repository)
-            log.error("index is damaged, its repository is published again error=%r", str(error))  # noqa: TRY400
+            if not was_damaged:
+                log.error("index is damaged, its repository is published again error=%r", str(error))  # noqa: TRY400
             return
         except OSError as error:
             log.warning("index cannot be read, tried again before it is written error=%r", str(error))

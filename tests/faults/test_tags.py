@@ -128,8 +128,8 @@ async def test_a_damaged_index_is_told_and_its_repository_is_published_anew_with
         async with world.service():
             await world.shows({"app:1": made.id, "other:1": other.id})
             assert await world.pull("app", "1") == made.id
-        found = await world.condition("TreeWhole")
-        assert (found["status"], found["reason"]) == (False, "IndexDamaged")
+            found = await world.condition("TreeWhole")
+            assert (found["status"], found["reason"]) == (False, "IndexDamaged")
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert [any(words in line for line in told) for words in ("index.json is damaged", "damaged index is kept")] == [
         True

@@ -18,7 +18,8 @@ class Ledger:
     """Follows the calls below a tree, in order, whichever process made them.
 
     `_dirty` are files that were written and not fsynced since, `_unsettled` names that were made or removed in a
-    directory and not fsynced since, `_linked` the layouts and blobs that were linked into them. `renamed` counts what came into the tree by a rename or a link.
+    directory and not fsynced since, `_linked` the layouts and blobs that were linked into them. `renamed` counts what
+    came into the tree by a rename or a link.
     """
 
     def __init__(self, tree: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 @functools.cache
 def library() -> Path:
-    """Compile the shim if that was not done before, and return its path: beside the compiled tests, as they are kept."""
+    """Compile the shim if that was not done before, and return its path, beside the compiled tests."""
     source = Path(__file__).with_name("shim.c")
     made_of = source.read_bytes() + repr((platform.machine(), platform.libc_ver())).encode()
     path = source.parent / "__pycache__" / f"shim-{hashlib.sha256(made_of).hexdigest()[:16]}.so"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import shim
-from tests.double.gates import eventually
+from tests.end_to_end.programs import eventually
 
 HERE = Path(__file__).parents[2]
 
@@ -41,15 +41,15 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_whatever_ends_a_test_run_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_whatever_ends_a_test_run_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", RUN, str(tmp_path / "t")]
     with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         assert run.stdout is not None
         started = [int(word) for word in run.stdout.readline().split()]
-        await eventually(lambda: len(family(started[1])) == 3 and len(family(started[0])) > 1, what="all of them run")
+        eventually(lambda: len(family(started[1])) == 3 and len(family(started[0])) > 1)
         left = set().union(*map(family, started))
         run.send_signal(number)
-    await eventually(lambda: not any(map(runs, left)), what="they have ended")
+    eventually(lambda: not any(map(runs, left)))
 
 
 def test_processes_share_one_shim_and_leave_nothing(tmp_path: Path) -> None:

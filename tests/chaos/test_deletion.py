@@ -79,6 +79,17 @@ def test_a_sweep_after_a_write_that_failed_takes_nothing_that_the_disk_shows(
     assert list(verify(root)) == []
 
 
+@pytest.mark.parametrize(("call", "glob", "action"), FAULTS[:4])
+@pytest.mark.parametrize("change", ["publish:app:2=new", "withdraw:app:1"])
+def test_after_a_write_that_failed_memory_is_what_the_disk_says_at_once(
+    root: Path, tmp_path: Path, call: str, glob: str, action: str, change: str
+) -> None:
+    shim = Shim(tmp_path, f"{root}/*")
+    shim.fail(call, glob, action)
+    *_, remembered = drive(root, shim, change)
+    assert remembered.split()[1:] == sorted(map(str, shown(root).publications))
+
+
 def changes(root: Path, tmp_path: Path, *words: str) -> list[Call]:
     """Return the calls that a run makes on a copy of the tree, so that each can fail in turn."""
     copy = tmp_path / "counted"

@@ -133,6 +133,7 @@ def test_while_an_index_cannot_be_read_no_blob_is_removed_and_nothing_of_its_rep
         before = {path for path in root.rglob("*") if path.is_file() and ("app" in path.parts or "blobs" in path.parts)}
         with pytest.raises(TreeError, match=r"repository app: index\.json is damaged"):
             tree.sweep(-1)
+        assert not (root / "repositories/other").exists(), "the sweep goes on past it"
         kept = {path for path in before if "repositories/other" not in str(path)}
         assert all(path.exists() for path in kept)
         tree.publish(making.publication("app:1", making.image(tree, b"base", b"app", note="app")))

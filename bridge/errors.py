@@ -13,6 +13,7 @@ BridgeError                 caught by the command line: one line, exit code 1
 │   └── DeniedError         a gate denies a publication
 ├── TreeError               the tree cannot be read or written
 │   ├── DamagedError        a blob's bytes are not those that its digest names
+│   ├── UndecidedError      a damaged index is kept, and so is every blob, until an operator decides
 │   ├── LockedError         another publisher works on this tree
 │   └── NotPublishedError   nothing of that name, tag or digest is published
 ├── ControlError            the running service refused what was asked, or none runs
@@ -84,6 +85,10 @@ class DamagedError(TreeError):
     def __init__(self, digest: str) -> None:
         super().__init__(f"the bytes of blob {digest} are damaged")
         self.digest = digest
+
+
+class UndecidedError(TreeError):
+    """A damaged index is kept, and every blob that it may reference, until an operator decides about it."""
 
 
 class LockedError(TreeError):

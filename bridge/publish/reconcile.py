@@ -14,7 +14,7 @@ from collections import Counter
 
 from bridge.changes import Trigger
 from bridge.conditions import Kind
-from bridge.errors import BridgeError, PodmanError
+from bridge.errors import BridgeError, PodmanError, UndecidedError
 from bridge.oci import Digest, Reference
 from bridge.plan import Damage, Image, Listing, Plan, Shown, Target, is_mass_withdrawal, make_plan
 from bridge.policy import Policy, Wanted
@@ -225,11 +225,21 @@ class Reconciler:
     async def _sweep(self) -> None:
         try:
             await self.sweep()
+        except UndecidedError as error:
+            self.parts.conditions.deny(Kind.TREE_WHOLE, "IndexDamaged", words(error))
         except (BridgeError, OSError) as error:
             self.parts.conditions.deny(Kind.TREE_WRITABLE, "SweepFailed", words(error))
             return
         if all(failure.is_final for failure in self.failures) and not self._failed_writes:
             self.parts.conditions.confirm(Kind.TREE_WRITABLE)  # what could not be written is not to be any more
+
+    def _say_whole(self) -> None:
+        """Say whether the tree has lost anything that the store could not give back."""
+        undecided = self.parts.tree.undecided
+        if undecided:
+            self.parts.conditions.deny(Kind.TREE_WHOLE, "IndexDamaged", "; ".join(undecided))
+        elif not self._damaged:
+            self.parts.conditions.confirm(Kind.TREE_WHOLE)
 
     async def _apply(self, listing: Listing, trigger: Trigger, *, prune: bool) -> None:
         """Act on the difference. Raises PodmanError before anything is changed."""
@@ -315,7 +325,6 @@ class Reconciler:
         else:
             denied = f", {self.failures.denied} denied" if self.failures.denied else ""
             conditions.confirm(Kind.SYNCED, message=f"{len(self.shown.publications)} published{denied}")
-            if not self._damaged:
-                conditions.confirm(Kind.TREE_WHOLE)
+            self._say_whole()
         conditions.confirm(Kind.READY)
         self.ready.set()

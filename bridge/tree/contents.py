@@ -13,7 +13,7 @@ from bridge.plan import Publication, Shown, Source
 from bridge.tree import disk
 from bridge.tree.closures import Closures
 from bridge.tree.index import Index
-from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
+from bridge.tree.paths import FORMAT_VERSION, TreePaths
 from bridge.untrusted_json import decode
 
 
@@ -30,6 +30,7 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
             "lock",
             "staging",
             "blobs",
+            "damaged",
             "encoded",
             "scrub",
             "repositories",
@@ -76,15 +77,27 @@ def showing(indexes: Iterable[Index]) -> Shown:
 
 def repositories(paths: TreePaths) -> Iterator[Repository]:
     """Yield every repository that the tree holds, found on the disk."""
-    for directory in directories(paths):
-        if RepositoryPaths(directory).index.exists():
-            yield Repository(str(directory.relative_to(paths.repositories)))
+    above = len(f"{paths.repositories}/")
+    for directory, has_layout in _walk(paths):
+        if has_layout and os.path.exists(f"{directory}/_oci/index.json"):  # noqa: PTH110 # of thousands
+            yield Repository(directory[above:])
 
 
 def directories(paths: TreePaths) -> Iterator[Path]:
     """Yield every directory that is, or is on the way to, a repository."""
+    return (Path(directory) for directory, _ in _walk(paths))
+
+
+def layouts(paths: TreePaths) -> Iterator[str]:
+    """Yield the name of every repository that has a layout, with an index or without."""
+    above = len(f"{paths.repositories}/")
+    return (directory[above:] for directory, has_layout in _walk(paths) if has_layout)
+
+
+def _walk(paths: TreePaths) -> Iterator[tuple[str, bool]]:
+    """Yield every directory of repositories, those above first, and whether it has a layout."""
     for directory, below, _ in os.walk(paths.repositories):
-        yield Path(directory)
+        yield directory, "_oci" in below
         below[:] = [name for name in below if not name.startswith("_")]
 
 

@@ -171,10 +171,10 @@ def kind(path: Path) -> str:
     return ""
 
 
-def names(directory: Path) -> Iterator[str]:
+def names(directory: Path | str) -> Iterator[str]:
     """Yield the names in a directory; none where it is missing."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        yield from (entry.name for entry in entries)
+    with contextlib.suppress(FileNotFoundError):
+        yield from os.listdir(directory)  # noqa: PTH208 # of each repository of a tree: a Path for each name costs more
 
 
 class Lock:

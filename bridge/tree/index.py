@@ -83,7 +83,9 @@ class Index:
         return self._with(self.publications, self.superseded, self.held - {tag})
 
     def sweep(self, is_old: Callable[[Superseded], bool]) -> Self:
-        """Return the index without what was superseded long enough ago."""
+        """Return the index without what was superseded long enough ago; this one if that is nothing."""
+        if not any(map(is_old, self.superseded)):
+            return self
         return self._with(self.publications, tuple(old for old in self.superseded if not is_old(old)), self.held)
 
     def without(self, damaged: Collection[Digest]) -> Self:

@@ -101,6 +101,11 @@ class TreePaths:
         return self.root / "scrub"
 
     @property
+    def damaged(self) -> Path:
+        """The directory of indexes that could not be read and were replaced, for an operator to decide about."""
+        return self.root / "damaged"
+
+    @property
     def repositories(self) -> Path:
         """The parent of all repositories."""
         return self.root / "repositories"

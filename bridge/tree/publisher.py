@@ -18,11 +18,11 @@ from typing import Self
 
 import msgspec
 
-from bridge.errors import BridgeError, InvalidError, NotPublishedError, TreeError
+from bridge.errors import BridgeError, InvalidError, NotPublishedError, TreeError, UndecidedError
 from bridge.fence import Fence
 from bridge.oci import Descriptor, Digest, Reference, Repository
 from bridge.plan import Publication, Shown, Source
-from bridge.tree import disk, linking, views
+from bridge.tree import disk, linking, setting_aside, views
 from bridge.tree.ages import Ages
 from bridge.tree.closures import Closures
 from bridge.tree.contents import catalog, check_version, directories, own, read_index, repositories, showing
@@ -47,7 +47,8 @@ class Tree:
     Raises TreeError, and OSError with the path where the disk itself fails. A tree that can only be read is refused,
     unless `read_only` allows it: then it shows what is there, and each write tries to take the lock first.
 
-    `_indexes` has every repository that could be read; `_unread` those whose index on the disk is not known;
+    `_indexes` has every repository that could be read; `_unread` those whose index on the disk is not known, of which
+    `_damaged` have one that no second look will read;
     `_underived` those whose views may be behind; `_unsettled` those whose index may not have its name on the disk.
     `_staged` are the staging directories in use.
     """
@@ -61,6 +62,7 @@ class Tree:
         self._closures = Closures(self.paths)
         self._ages = Ages()
         self._unread: set[Repository] = set()
+        self._damaged: set[Repository] = set()
         self._underived: set[Repository] = set()
         self._fence = Fence()
         self._unsettled: set[Repository] = set()
@@ -131,24 +133,28 @@ class Tree:
         """Remove what plain web servers would show of repositories that have no index; a sweep takes the rest."""
         for directory in list(directories(self.paths)):
             paths = RepositoryPaths(directory)
-            if directory.exists() and not paths.index.exists():
+            if not paths.index.exists() and directory.exists():
                 views.remove(paths)
                 prune(self.paths, paths)
 
     def _reload(self, repository: Repository) -> None:
         """Have in memory what the disk says of a repository.
 
-        A damaged index counts as empty. If it cannot be read for another reason, it is noted, and read before it is
-        written.
+        A damaged index counts as empty, and is kept when it is written. If it cannot be read for another reason, it is
+        noted, and read before it is written.
         """
         self._unread.add(repository)
+        was_damaged = repository in self._damaged
+        self._damaged.discard(repository)
         try:
             index = read_index(self.paths, repository)
         except FileNotFoundError:
             self._forget(repository)
         except TreeError as error:
             self._forget(repository)
-            log.error("index is damaged, its repository is published again error=%r", str(error))  # noqa: TRY400
+            self._damaged.add(repository)
+            if not was_damaged:
+                log.error("index is damaged, its repository is published again error=%r", str(error))  # noqa: TRY400
             return
         except OSError as error:
             log.warning("index cannot be read, tried again before it is written error=%r", str(error))
@@ -172,6 +178,9 @@ class Tree:
         self._require_writable()
         if repository in self._unread:
             self._reload(repository)
+            if repository in self._unread - self._damaged:
+                msg = f"the index of repository {repository} cannot be read now, and is not replaced"
+                raise TreeError(msg)
         try:
             yield
         except NotPublishedError:
@@ -205,6 +214,27 @@ class Tree:
             for name in disk.names(paths.blobs / algorithm):
                 with contextlib.suppress(OSError):
                     (paths.blobs / algorithm / name).chmod(0o644)  # its age is that of its last change
+
+    @property
+    def undecided(self) -> list[str]:
+        """What an operator has to decide about, in words: indexes that were damaged, and are kept."""
+        return [setting_aside.words(self.paths, name) for name in setting_aside.kept(self.paths)]
+
+    def set_damaged_aside(self) -> None:
+        """Keep every damaged index elsewhere, so that its repository is without one."""
+        self._require_writable()
+        for repository in list(self._damaged):
+            paths = self.paths.repository(repository)
+            self._set_aside(repository)
+            paths.index.unlink(missing_ok=True)
+            disk.sync_directory(paths.layout)
+            self._reload(repository)
+        self._hide_leftovers()
+
+    def _set_aside(self, repository: Repository) -> None:
+        """Keep the index that is about to be replaced, if it could not be read."""
+        if repository in self._damaged:
+            setting_aside.set_aside(self.paths, repository)
 
     def discard(self, digests: Iterable[Digest]) -> int:
         """Remove blobs whose bytes are damaged, and every manifest that needs one: the next pass exports it again.
@@ -403,7 +433,8 @@ class Tree:
         """Remove what has been superseded for more than `grace` seconds, and blobs that no index references any more.
 
         Everything is decided from what the disk says now. A repository that cannot be read is left alone, and no blob
-        is removed then; a TreeError names it when all others are swept. If the disk has no room to change one, its own
+        is removed then; a TreeError names it when all others are swept. None is removed either while a damaged index is
+        kept: UndecidedError says the ways out. If the disk has no room to change one, its own
         OSError is raised then. What lost a blob is mended, or taken out to be published again.
         """
         self._require_writable()
@@ -424,7 +455,9 @@ class Tree:
                 total += leaving.manifests
         for repository in sweep.unread:
             self._reload(repository)
-        blobs, freed = (0, 0) if sweep.unknown else self._remove_blobs(sweep, dry_run=dry_run)
+        sweep.undecided = self.undecided
+        keeps = sweep.unknown or sweep.undecided
+        blobs, freed = (0, 0) if keeps else self._remove_blobs(sweep, dry_run=dry_run)
         lost = 0
         if not dry_run:
             lost = self._mend_all(sweep.lacking)
@@ -432,9 +465,7 @@ class Tree:
         sweep.end()
         if failures:
             raise failures[0]
-        if sweep.unknown and not lost:
-            msg = f"{'; '.join(sweep.unknown)}; until that can be read no blob is removed: `podbridge verify --repair`"
-            raise TreeError(msg)
+        _require_known(sweep, lost)
         return Swept(total, blobs, freed, lost)
 
     def _remove_blobs(self, sweep: Sweep, *, dry_run: bool) -> tuple[int, int]:
@@ -452,7 +483,8 @@ class Tree:
                 self._change(leaving.kept)
         for link in leaving.links:
             link.unlink(missing_ok=True)
-        prune(self.paths, leaving.directory)
+        if leaving.links or not leaving.kept:
+            prune(self.paths, leaving.directory)
 
     def _index(self, repository: Repository) -> Index:
         return self._indexes.get(repository) or Index(repository)
@@ -476,8 +508,10 @@ class Tree:
 
     def _write(self, index: Index) -> None:
         path = self.paths.repository(index.repository).index
+        self._set_aside(index.repository)
         disk.write_atomically(path, index.dump(), self.paths.staging)
         self._unread.discard(index.repository)
+        self._damaged.discard(index.repository)
         self._unsettled.discard(index.repository)
         self._remember(index)
 
@@ -489,6 +523,15 @@ class Tree:
         indexes = dict(self._indexes) if coming is None else {**self._indexes, coming.repository: coming}
         names = [repository.name for repository, index in indexes.items() if index.publications]
         views.refresh(self.paths.catalog, catalog(names), self.paths.staging)
+
+
+def _require_known(sweep: Sweep, lost: int) -> None:
+    """Raise the error that says why no blob was removed, if that is so."""
+    if sweep.undecided:
+        raise UndecidedError("; ".join(sweep.undecided))
+    if sweep.unknown and not lost:
+        msg = f"{'; '.join(sweep.unknown)}; until that can be read no blob is removed: `podbridge verify --repair`"
+        raise TreeError(msg)
 
 
 def _remove(path: Path) -> None:

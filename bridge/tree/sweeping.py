@@ -16,7 +16,7 @@ from bridge.oci import Repository
 from bridge.tree import disk, encodings
 from bridge.tree.ages import Ages
 from bridge.tree.closures import Closures, Part
-from bridge.tree.contents import directories, read_index
+from bridge.tree.contents import layouts, read_index
 from bridge.tree.index import Index, Superseded
 from bridge.tree.paths import RepositoryPaths, TreePaths
 
@@ -58,7 +58,7 @@ class Sweep:
 
     `needed` are the names of the blobs that stay, `released` of those that were referenced until now, `lacking` the
     repositories that reference what is not there, `unread` those whose index cannot be read. While `unknown` says what
-    could not be read, no blob goes.
+    could not be read, or `undecided` which indexes are kept, no blob goes.
     """
 
     paths: TreePaths
@@ -70,6 +70,7 @@ class Sweep:
     lacking: set[Repository] = field(default_factory=set)
     unread: set[Repository] = field(default_factory=set)
     unknown: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
     _sizes: dict[str, int] = field(default_factory=dict)
     _parts: dict[str, Part] = field(default_factory=dict)
     _keys: set[Hashable] = field(default_factory=set)
@@ -78,13 +79,10 @@ class Sweep:
         """Yield what may go of each repository, found on the disk. If it cannot be removed, say so by `stays`."""
         with os.scandir(self.paths.blobs) as entries:
             self._sizes = {entry.name: entry.stat().st_size for entry in entries}
-        for directory in reversed(list(directories(self.paths))):
-            found = RepositoryPaths(directory)
-            if os.path.lexists(found.layout):
-                yield from self._look_into(found)
+        for name in reversed(list(layouts(self.paths))):
+            yield from self._look_into(name, RepositoryPaths(self.paths.repositories / name))
 
-    def _look_into(self, directory: RepositoryPaths) -> Iterator[Leaving]:
-        name = str(directory.root.relative_to(self.paths.repositories))
+    def _look_into(self, name: str, directory: RepositoryPaths) -> Iterator[Leaving]:
         try:
             repository = Repository(name)
         except InvalidError as error:
@@ -102,7 +100,7 @@ class Sweep:
         kept = index.sweep(self._is_old)
         try:
             before = self._references(index, directory)
-            after = self._references(kept, directory)
+            after = before if kept is index else self._references(kept, directory)
         except (TreeError, InvalidError, OSError) as error:
             self.unknown.append(f"repository {name}: {error}")
             self.lacking.add(repository)
@@ -149,9 +147,10 @@ class Sweep:
 
     def _links(self, directory: RepositoryPaths, before: set[str], after: set[str]) -> Iterator[Path]:
         """Yield the links that may go. The age of one that no index referenced is that of its last change."""
-        for algorithm in disk.names(directory.blobs):
-            for name in set(disk.names(directory.blobs / algorithm)) - after:
-                link = directory.blobs / algorithm / name
+        blobs = str(directory.blobs)
+        for algorithm in disk.names(blobs):
+            for name in set(disk.names(f"{blobs}/{algorithm}")) - after:
+                link = Path(blobs, algorithm, name)
                 if name in before or self._is_past((str(directory.root), name), link.lstat().st_ctime):
                     yield link
                 else:

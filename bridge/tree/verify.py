@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.errors import InvalidError, TreeError
 from bridge.oci import Descriptor, Digest, Repository
-from bridge.tree import disk, encodings, views
+from bridge.tree import disk, encodings, setting_aside, views
 from bridge.tree.closures import Closures, Part
 from bridge.tree.contents import catalog, check_version, listed, read_index, repositories
 from bridge.tree.index import Index
@@ -60,6 +60,8 @@ def verify(root: Path, progress: Progress = lambda _done, _total: None) -> Itera
     closures = Closures(paths)
     for repository in repositories(paths):
         yield from _repository(paths, closures, repository)
+    for name in setting_aside.kept(paths):
+        yield Fault(setting_aside.words(paths, name), file=paths.damaged / name)
     if _differs(lambda: not _has_catalog(paths)):
         yield Fault(f"view {paths.catalog.name} is not what the indexes say")
 
@@ -78,13 +80,15 @@ def copies(root: Path) -> Copies:
 def repair(root: Path, faults: Iterable[Fault]) -> None:
     """Take out what is damaged, and mend what can be mended here: the next pass publishes the rest again.
 
-    Everything is looked at once more under the lock. What is a copy becomes a link where the file system has links.
-    Raises LockedError where a publisher has the tree.
+    Everything is looked at once more under the lock. A damaged index is kept as `setting_aside` says, and given up by
+    the next repair. What is a copy becomes a link where the file system has links. Raises LockedError where a publisher
+    has the tree.
     """
     with Tree(root) as tree:
         for fault in faults:
             if fault.file is not None:
                 fault.file.unlink(missing_ok=True)
+        tree.set_damaged_aside()
         tree.discard(fault.blob for fault in faults if fault.blob is not None)
 
 
@@ -151,7 +155,7 @@ def _repository(paths: TreePaths, closures: Closures, repository: Repository) ->
     except FileNotFoundError:
         return  # withdrawn while this ran
     except TreeError as error:
-        yield Fault(str(error))
+        yield Fault(f"{error}; the next pass publishes the repository again, and the damaged file is kept")
         return
     for descriptor in index.descriptors:
         faults = list(_manifest(closures, paths.repository(repository), index, descriptor))

@@ -7,8 +7,10 @@ shim.calls()                                        # what was done below the tr
 """
 
 import functools
+import hashlib
+import os
+import platform
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,16 @@ from pathlib import Path
 
 @functools.cache
 def library() -> Path:
-    """Compile the shim, once a process, and return its path."""
-    path = Path(tempfile.mkdtemp(prefix="chaos-shim-")) / "shim.so"
+    """Compile the shim if that was not done before, and return its path, beside the compiled tests."""
     source = Path(__file__).with_name("shim.c")
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(path), str(source), "-ldl", "-lpthread"]
-    subprocess.run(command, check=True)
+    made_of = source.read_bytes() + repr((platform.machine(), platform.libc_ver())).encode()
+    path = source.parent / "__pycache__" / f"shim-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")
+        flags = ("-shared", "-fPIC", "-O1", "-Wall", "-Werror")
+        subprocess.run(["gcc", *flags, "-o", str(new), str(source), "-ldl", "-lpthread"], check=True)
+        new.rename(path)
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import TreeError
+from bridge.errors import TreeError, UndecidedError
 from bridge.oci import Digest, Reference
 from bridge.tree.contents import read_index, repositories, shown
 from bridge.tree.paths import TreePaths
@@ -79,6 +79,17 @@ def test_a_sweep_after_a_write_that_failed_takes_nothing_that_the_disk_shows(
     assert list(verify(root)) == []
 
 
+@pytest.mark.parametrize(("call", "glob", "action"), FAULTS[:4])
+@pytest.mark.parametrize("change", ["publish:app:2=new", "withdraw:app:1"])
+def test_after_a_write_that_failed_memory_is_what_the_disk_says_at_once(
+    root: Path, tmp_path: Path, call: str, glob: str, action: str, change: str
+) -> None:
+    shim = Shim(tmp_path, f"{root}/*")
+    shim.fail(call, glob, action)
+    *_, remembered = drive(root, shim, change)
+    assert remembered.split()[1:] == sorted(map(str, shown(root).publications))
+
+
 def changes(root: Path, tmp_path: Path, *words: str) -> list[Call]:
     """Return the calls that a run makes on a copy of the tree, so that each can fail in turn."""
     copy = tmp_path / "counted"
@@ -122,10 +133,14 @@ def test_while_an_index_cannot_be_read_no_blob_is_removed_and_nothing_of_its_rep
         before = {path for path in root.rglob("*") if path.is_file() and ("app" in path.parts or "blobs" in path.parts)}
         with pytest.raises(TreeError, match=r"repository app: index\.json is damaged"):
             tree.sweep(-1)
+        assert not (root / "repositories/other").exists(), "the sweep goes on past it"
         kept = {path for path in before if "repositories/other" not in str(path)}
         assert all(path.exists() for path in kept)
         tree.publish(making.publication("app:1", making.image(tree, b"base", b"app", note="app")))
-        tree.sweep(-1)
+        with pytest.raises(UndecidedError):
+            tree.sweep(-1)
+        assert all(path.exists() for path in kept)
+    repair(root, list(verify(root)))
     assert list(verify(root)) == []
 
 

@@ -128,9 +128,17 @@ async def test_a_damaged_index_is_told_and_its_repository_is_published_anew_with
         async with world.service():
             await world.shows({"app:1": made.id, "other:1": other.id})
             assert await world.pull("app", "1") == made.id
-    (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "index.json is damaged" in told.getMessage()
+            found = await world.condition("TreeWhole")
+            assert (found["status"], found["reason"]) == (False, "IndexDamaged")
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [any(words in line for line in told) for words in ("index.json is damaged", "damaged index is kept")] == [
+        True
+    ] * 2
+    assert len([line for line in told if "condition lost" not in line]) == 2
     assert world.double.log("reads").count(made.layer_names[0]) == 1
+    (kept,) = (world.tree / "damaged").iterdir()
+    assert kept.read_bytes() == damage
+    assert str(kept) in (await world.command("verify", "--repair")).output
     assert (await world.command("verify")).output == "the tree is whole\n"
 
 

@@ -82,10 +82,18 @@ def repositories(paths: TreePaths) -> Iterator[Repository]:
 
 
 def directories(paths: TreePaths) -> Iterator[Path]:
-    """Yield every directory that is, or is on the way to, a repository."""
-    for directory, below, _ in os.walk(paths.repositories):
+    """Yield every directory that is, or is on the way to, a repository.
+
+    Raises OSError where one cannot be read: a tree with fewer repositories than it has would be written, and swept.
+    """
+    for directory, below, _ in os.walk(paths.repositories, onerror=_require_gone):
         yield Path(directory)
         below[:] = [name for name in below if not name.startswith("_")]
+
+
+def _require_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def read_index(paths: TreePaths, repository: Repository) -> Index:

@@ -62,11 +62,11 @@ class Ground:
         self.shim = shim
         self._process = process
 
-    def run(self, words: tuple[str, ...]) -> Outcome:
-        """Do things to the tree."""
+    def run(self, words: tuple[str, ...], tree: Path | None = None) -> Outcome:
+        """Do things to the tree, or to another one."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"tree": str(self.tree), "words": words}) + "\n")
+        self._process.stdin.write(json.dumps({"tree": str(tree or self.tree), "words": words}) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         told = answer["results"]

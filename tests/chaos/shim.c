@@ -13,7 +13,7 @@
  *     TIMES   how many fail from there on; 0 means all
  *     ACTION  the name of an error, with which the call fails without being done, or KILL, for SIGKILL before it
  *
- * With CHAOS_DATA each write is followed by a line "PID bytes HEX", for the model of a power cut.
+ * CHAOS_CLOCK names a file with a number of seconds, by which the wall clock is ahead. With CHAOS_DATA each write is followed by a line "PID bytes HEX", for the model of a power cut.
  *
  * The file is read at each call, so a rule may come and go while the program runs. Calls are counted for each line and
  * process; the count begins again when the file changes. CHAOS_LOG names a file to which every call is added before
@@ -37,6 +37,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RULES 32
@@ -178,6 +179,17 @@ int openat(int directory, const char *path, int flags, ...) {
 int openat64(int directory, const char *path, int flags, ...) {
     MODE(flags)
     return opening(directory, path, flags) ? -1 : REAL(openat64)(directory, path, flags, mode);
+}
+
+/* The wall clock, by as many seconds ahead as the file CHAOS_CLOCK says. */
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    char text[32] = "";
+    const char *file = getenv("CHAOS_CLOCK");
+    int result = REAL(clock_gettime)(clock, now), descriptor;
+    if (result != 0 || clock != CLOCK_REALTIME || file == NULL || (descriptor = raw_open(file, O_RDONLY)) < 0) return result;
+    if (syscall(SYS_read, descriptor, text, sizeof text - 1) > 0) now->tv_sec += atol(text);
+    syscall(SYS_close, descriptor);
+    return result;
 }
 
 DIR *opendir(const char *path) { return ON_PATH("open-read", path) ? NULL : REAL(opendir)(path); }

@@ -11,7 +11,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,9 +79,8 @@ class Ground:
 @contextmanager
 def grounds(*, data: bool = False) -> Iterator[Ground]:
     """Have a ground while the block runs."""
-    memory = Path("/dev/shm")  # noqa: S108 - a directory of its own in it
-    with tempfile.TemporaryDirectory(prefix="chaos-", dir=memory if memory.is_dir() else None) as name:
-        shim = Shim(Path(name), f"{name}/t*")
+    with ground.place() as directory:
+        shim = Shim(directory, f"{directory}/t*")
         more = {"CHAOS_DATA": "1"} if data else {}
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.acts"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -90,7 +88,7 @@ def grounds(*, data: bool = False) -> Iterator[Ground]:
         )  # fmt: skip
         with process:
             try:
-                yield Ground(Path(name), process, shim)
+                yield Ground(directory, process, shim)
             finally:
                 process.kill()
 
@@ -129,10 +127,10 @@ class Crash:
         self.kept.mkdir(parents=True, exist_ok=True)
         ground.copy(self.kept, self.at.tree)
 
-    def all(self, dice: random.Random, share: float) -> None:
-        """Try each kill, and of the errors of each call the given share, at the least one."""
+    def all(self, dice: random.Random, share: float, every: int) -> None:
+        """Try each kill, and of the errors of each call the given share, at the least one; or one call of `every`."""
         calls, undisturbed = self.prepare()
-        for number, call in enumerate(calls, 1):
+        for number, call in list(enumerate(calls, 1))[dice.randrange(every) :: every]:
             errors = ERRORS[call.name]
             chosen = dice.sample(errors, max(1, round(share * len(errors))))
             for action in (*(("KILL",) if call.name not in READING else ()), *chosen):
@@ -165,11 +163,11 @@ class Crash:
         ground.check(self.at.tree, self.scenario, self.scenario.allowed(results, is_cut=is_killed))
 
 
-def run(seed: int, *, share: float, names: tuple[str, ...] = tuple(SCENARIOS)) -> Counter[str]:
-    """Try every crash point of the scenarios, with a share of the errors."""
+def run(seed: int, *, share: float, every: int = 1, names: tuple[str, ...] = tuple(SCENARIOS)) -> Counter[str]:
+    """Try every crash point of the scenarios, or one of `every`, with a share of the errors."""
     counts: Counter[str] = Counter()
     dice = random.Random(seed)
     with grounds() as at:
         for name in names:
-            Crash(name, at, counts).all(dice, share)
+            Crash(name, at, counts).all(dice, share, every)
     return counts

@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,14 +62,15 @@ def why_not(name: str) -> str:
         return "mounting takes root"
     if shutil.which(kind.make[0]) is None:
         return f"{kind.make[0]} is not installed"
-    with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        image = Path(directory) / "image"
+    with ground.place() as directory:
+        image = directory / "image"
         _make(image, kind)
-        with mounted(image, Path(directory) / "m", kind) as works:
+        with mounted(image, directory / "m", kind) as works:
             return "" if works else "this kernel cannot mount it on a loop device"
 
 
 def _make(image: Path, kind: Kind) -> None:
+    image.unlink(missing_ok=True)
     subprocess.run(["truncate", f"--size={kind.size}M", str(image)], check=True)
     subprocess.run([*kind.make, str(image)], check=True, capture_output=True)
 

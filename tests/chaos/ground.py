@@ -3,11 +3,12 @@
 A tree is described by what its references show: each shows an image that is made of one word.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +21,24 @@ from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
 from bridge.tree.reader import TreeReader
 from bridge.tree.verify import repair, verify
+from tests.end_to_end.programs import scratch
 from tests.tree import making
 
 SPACE = 1 << 24
 """Bytes that encodings may take."""
 
+PLACE = "PODBRIDGE_CHAOS_PLACE"
+"""Where directories are made for all that is tried; without it in memory, and for sockets in /tmp."""
+
 Shows = dict[str, str]
 """What each reference shows: the word that its image is made of."""
+
+
+@contextlib.contextmanager
+def place(usual: str = "/dev/shm") -> Iterator[Path]:
+    """Give a directory; end what runs on it after, unmount, and remove it, also when the block is interrupted."""
+    with scratch(Path(os.environ.get(PLACE) or usual)) as directory:
+        yield directory
 
 
 def publish(tree: Tree, reference: str, word: str) -> None:

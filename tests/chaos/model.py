@@ -9,10 +9,8 @@ model wants, and one more changes nothing.
 import asyncio
 import contextlib
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis
@@ -88,10 +86,10 @@ class Rig:
 @contextlib.contextmanager
 def rigs(counts: Counter[str]) -> Iterator[Rig]:
     """Have a rig while the block runs."""
-    with tempfile.TemporaryDirectory(prefix="mdl", dir="/tmp") as name:
-        double = Double.create(Path(name) / "d")
+    with ground.place("/tmp") as directory:
+        double = Double.create(directory / "d")
         settings = {"encodings": {"space": "0MB"}, "max_withdraw": "100%", "grace": "1h"}
-        rig = Rig(World(Path(name), double, settings), counts)
+        rig = Rig(World(directory, double, settings), counts)
         rig.do(rig.start())
         try:
             yield rig

@@ -15,13 +15,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.tree.verify import verify
+from tests.chaos import ground
 from tests.chaos.shim import Shim
 from tests.double import server
 from tests.double.gates import eventually
@@ -301,8 +301,7 @@ LONG: dict[str, Trouble] = {"podman says nothing for a minute": silence(65)}
 @contextlib.asynccontextmanager
 async def scenes() -> AsyncIterator[Scene]:
     """Have a service with one image while the block runs."""
-    with tempfile.TemporaryDirectory(prefix="wld", dir="/tmp") as name:
-        directory = Path(name)
+    with ground.place("/tmp") as directory:
         world = World(directory, Double.create(directory / "d"), {"resync": "3s"})
         shim = Shim(directory, "nothing")
         environment = os.environ | shim.environment | {"CHAOS_CLOCK": str(directory / "clock")}

@@ -148,6 +148,7 @@ def load(paths: TreePaths) -> ScrubState:
 
 
 def save(paths: TreePaths, state: ScrubState) -> None:
+    """Write how far the scrub is. What cannot be remembered is read again."""
     try:
         disk.make_directory(paths.scrub)
         disk.write_atomically(_file(paths), msgspec.json.encode(state), paths.scrub)

@@ -23,6 +23,9 @@ _CHUNK = 1 << 30
 _TRIES = 3
 """Reads that fail before what was to be read counts as lost."""
 
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What the machine lacks for a moment: no damage, and nothing may be removed for it."""
+
 _Read = TypeVar("_Read")
 
 
@@ -46,8 +49,8 @@ def is_damaged(path: Path, digest: Digest) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        if error.errno != errno.EIO:
-            raise  # of too many open files, say: that is no damage, and nothing may be removed for it
+        if error.errno in _SHORT:
+            raise
         return True
 
 

@@ -108,7 +108,7 @@ def main() -> int:
         print(table(json.loads(REPORT.read_text())))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    logging.disable(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # what is broken says so, a thousand times
     names = options.only.split(",")
     whole = sum(CAMPAIGNS[name][0] for name in names)
     print(f"chaos: seed {options.seed}, {options.minutes:g} minutes: {', '.join(names)}", flush=True)

@@ -2,7 +2,8 @@
 
 It reads a line of JSON from standard input for each run, `{"tree": …, "words": […]}`, and answers with one: the exit
 status of the fork (negative: the signal), and what came of each word, `ok` or the error; and, when the publisher ends,
-the references that are shown in its memory. A word is done whatever became of those before. The status is 1 if one has failed.
+the references that are shown in its memory. A word is done whatever became of those before. The status is 1 if one has
+failed.
 """
 
 import json
@@ -83,7 +84,6 @@ class Run:
             self._tree = None
 
 
-
 def _mark(words: str) -> None:
     if "CHAOS_LOG" in os.environ:
         file = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_APPEND)
@@ -94,7 +94,7 @@ def _mark(words: str) -> None:
 def _child(root: Path, words: list[str], told: int) -> int:
     try:
         return Run(root, told).run(words)
-    except BaseException:
+    except Exception:  # noqa: BLE001 - whatever it is, it is a fault that the one who asked must hear of
         os.write(told, json.dumps(traceback.format_exc()).encode() + b"\n")
         return 2
 

@@ -149,4 +149,3 @@ def run(seed: int, *, cuts: int, kinds: tuple[str, ...] = tuple(KINDS), names: t
         with grounds() as at:
             Cutting(kind, at, counts).all(names, cuts, dice)
     return counts
-

@@ -15,7 +15,7 @@ from pathlib import Path
 from bridge.errors import DamagedError, NotPublishedError
 from bridge.oci import Descriptor, Digest, Manifest, Reference, Repository
 from bridge.service import healing
-from bridge.tree import encodings
+from bridge.tree import encodings, scrubbing
 from bridge.tree.contents import repositories
 from bridge.tree.paths import TreePaths
 from bridge.tree.publisher import Tree
@@ -61,8 +61,9 @@ def copy(source: Path, target: Path) -> None:
     for directory, below, names in os.walk(source):
         place = target / Path(directory).relative_to(source)
         place.mkdir()
-        for name in (*names, *(name for name in below if os.path.islink(f"{directory}/{name}"))):
-            _copy_file(Path(directory) / name, place / name, seen)
+        for path in (Path(directory) / name for name in (*names, *below)):
+            if path.is_symlink() or not path.is_dir():
+                _copy_file(path, place / path.name, seen)
 
 
 def _copy_file(source: Path, target: Path, seen: dict[int, Path]) -> None:
@@ -126,10 +127,10 @@ def converge(root: Path, wanted: Shows) -> None:
         for reference, word in wanted.items():
             if have.get(reference) != word:
                 publish(tree, reference, word)
-        for reference in set(tree.shown.publications) - {Reference.parse(item) for item in wanted}:
-            tree.withdraw(reference)
-        for reference in tree.shown.held:
-            tree.release(reference)
+        for shown in set(tree.shown.publications) - {Reference.parse(item) for item in wanted}:
+            tree.withdraw(shown)
+        for held in tree.shown.held:
+            tree.release(held)
         tree.sweep(-1)
         encodings.encode(root, SPACE)
         healing.load(tree.paths)
@@ -240,8 +241,7 @@ def check_mended(root: Path, scenario: Scenario, undisturbed: dict[str, str]) ->
 
 def do(root: Path, word: str) -> None:
     """Do one thing to a tree that no publisher has."""
-    verb, _, rest = word.partition(":")
-    match verb:
+    match word:
         case "encode":
             encodings.encode(root, SPACE)
         case "repair":
@@ -255,11 +255,9 @@ def do(root: Path, word: str) -> None:
 
 def scrub(root: Path) -> None:
     """Read all blobs again as the service does, take out what is damaged, and remember how far it was."""
-    from bridge.tree.scrubbing import Limit, scrub as read  # noqa: PLC0415 - a name of its own
-
     paths = TreePaths(root)
     state = healing.load(paths)
-    done = read(root, "", Limit(60, 1 << 30))
+    done = scrubbing.scrub(root, "", scrubbing.Limit(60, 1 << 30))
     with Tree(root) as tree:
         tree.discard(Digest.parse(f"sha256:{name}") for name in done.damaged)
     healing.save(paths, state)
@@ -298,7 +296,10 @@ def _leave(root: Path) -> None:
     (root / "repositories/app/_tags.json").unlink()
     (root / "repositories/_catalog.json").write_bytes(b"")
     (root / "repositories/gone/_oci/blobs/sha256").mkdir(parents=True)
-    os.link(root / "blobs/sha256" / Digest.of(b"one").hex, root / "repositories/gone/_oci/blobs/sha256" / Digest.of(b"one").hex)
+    os.link(
+        root / "blobs/sha256" / Digest.of(b"one").hex,
+        root / "repositories/gone/_oci/blobs/sha256" / Digest.of(b"one").hex,
+    )
     (root / "repositories/app/_oci/blobs/sha256" / Digest.of(b"base").hex).unlink()
 
 
@@ -325,5 +326,3 @@ SCENARIOS = {
 def acknowledged(results: list[str]) -> list[bool]:
     """Return which words have worked."""
     return [result == "ok" for result in results]
-
-

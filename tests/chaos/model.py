@@ -1,4 +1,4 @@
-"""A model of podman and of the tree, and random stores, rules, passes, crashes, faults and sweeps that must agree with it.
+"""A model of podman and the tree, with which random stores, rules, passes, crashes, faults and sweeps must agree.
 
     python -m tests.chaos --only model
 

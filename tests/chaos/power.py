@@ -138,9 +138,7 @@ class Disk:
         self._collect(self.top, "", choose, found)
         return found
 
-    def _collect(
-        self, node: Node, place: str, choose: Choice, into: dict[str, tuple[int, bytes | str | None]]
-    ) -> None:
+    def _collect(self, node: Node, place: str, choose: Choice, into: dict[str, tuple[int, bytes | str | None]]) -> None:
         names = dict(node.kept)
         for name, item in node.pending:
             if not choose(f"{place}/{name}", item):
@@ -151,7 +149,10 @@ class Disk:
                 names[name] = item
         for name, item in sorted(names.items()):
             path = f"{place}/{name}"
-            into[path] = id(item), None if item.is_directory else item.target if item.target is not None else item.durable or b""
+            into[path] = (
+                id(item),
+                None if item.is_directory else item.target if item.target is not None else item.durable or b"",
+            )
             if item.is_directory:
                 self._collect(item, path, choose, into)
 
@@ -250,7 +251,7 @@ def _aim(disk: Disk, call: Call, links: dict[str, str]) -> None:
 
 
 def run(seed: int, *, rounds: int, every: int = 1, names: tuple[str, ...] = tuple(SCENARIOS)) -> Counter[str]:
-    """Cut the power at every point of the scenarios, or one of `every`, each in all hostile ways and so many at random."""
+    """Cut the power at every point, or one of `every`, each in all hostile ways and so many at random."""
     counts: Counter[str] = Counter()
     with grounds(data=True) as at:
         for name in names:

@@ -1,4 +1,4 @@
-"""Every crash point of every change of a small tree, and an error at each call: the short form of `tests.chaos.crash`."""
+"""Crash points of every change of a small tree, and an error at each call: the short form of `tests.chaos.crash`."""
 
 import os
 

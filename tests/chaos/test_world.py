@@ -1,4 +1,4 @@
-"""Troubles that come over a service: each that takes no minute. More is tried by `python -m tests.chaos --only world`."""
+"""Some of the troubles that come over a service; all of them by `python -m tests.chaos --only world`."""
 
 import pytest
 

@@ -194,16 +194,21 @@ async def reset(scene: Scene) -> None:
     scene.world.double.ring()
 
 
+def run_now(*words: str, given: bytes = b"") -> bytes:
+    """Run a short command that must succeed, and return what it printed."""
+    return subprocess.run(words, cwd=CHECKOUT, check=True, input=given, stdout=subprocess.PIPE).stdout
+
+
 async def unmounted(scene: Scene) -> None:
     """Unmount the graph root, and mount it again."""
     graph = scene.world.double.doorbell.parent
-    subprocess.run(["mount", "-t", "tmpfs", "podbridge-test", str(graph)], check=True)
+    run_now("mount", "-t", "tmpfs", "podbridge-test", str(graph))
     try:
         scene.world.double.doorbell.mkdir()
         scene.build("late:1", "over another file system")
         await scene.shows()
     finally:
-        subprocess.run(["umount", "--lazy", str(graph)], check=True)
+        run_now("umount", "--lazy", str(graph))
 
 
 def ending(word: str, number: signal.Signals) -> "Trouble":
@@ -248,9 +253,8 @@ async def service_sleeps(scene: Scene) -> None:
 async def second_service(scene: Scene) -> None:
     """Start an old version on the tree beside the new one, then in its place, then the new one again."""
     old = scene.world.directory / "old"
-    listed = subprocess.run(["git", "archive", OLD, "bridge"], cwd=CHECKOUT, check=True, capture_output=True)
     old.mkdir()
-    subprocess.run(["tar", "-x", "-C", str(old)], input=listed.stdout, check=True)
+    run_now("tar", "-x", "-C", str(old), given=run_now("git", "archive", OLD, "bridge"))
     new = scene.process
     await scene.start(old)
     assert scene.process is not None

@@ -44,7 +44,7 @@ SUMMARIES = {
     "withdraw": "Take a publication out of the tree.",
     "resync": "Have the service look at podman's whole store now.",
     "events": "Follow what is published, withdrawn, or fails.",
-    "verify": "Hash every blob of the tree again, and follow every reference.",
+    "verify": "Hash every blob of the tree again, follow every reference, and compare what is derived.",
     "gc": "Remove blobs that nothing references any more.",
     "hooks": "List the hooks of each stage.",
     "config": "Show or check the configuration.",

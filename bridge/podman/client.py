@@ -5,7 +5,7 @@ The version prefix of a path is required and its number is not enforced (podman 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -129,7 +129,7 @@ class Podman:
         """
         for attempt in range(1, _LISTING_TRIES + 1):
             try:
-                return await self._list()
+                return await self._list(listing.path())
             except PodmanError as error:
                 if attempt == _LISTING_TRIES or not self._passes(error, attempt):
                     raise
@@ -146,8 +146,8 @@ class Podman:
     async def listing(self) -> Listing:
         """List every image that podman can read, and what it says of each of the others that it names.
 
-        A damaged image costs one request more, each further one another two at the most. Raises PodmanError if podman
-        lists nothing.
+        A damaged image costs one request more, each further one three at the most. Raises PodmanError if podman lists
+        nothing.
         """
         try:
             found = Listing(await self.images())
@@ -165,20 +165,44 @@ class Podman:
         while (image_id := listing.culprit(error)) and image_id not in damage and len(damage) < _MOST_NAMED:
             damage[image_id] = Damage(image_id, _said(error))
             try:
-                return Listing(await self._list(damage), tuple(damage.values()))
+                return Listing(await self._list(listing.path(damage)), tuple(damage.values()))
             except (UnreachableError, BadAnswerError):
                 raise
             except PodmanError as another:
                 error = another
-        images = await self._list_readable(damage, first)
+        images = await self._list_between(damage) if damage else None
+        if images is None:
+            images = await self._list_readable(damage, first)
         return Listing(images, tuple(damage.values()) or (Damage("", _said(first)),))
+
+    async def _list_between(self, damage: dict[str, Damage]) -> tuple[Image, ...] | None:
+        """List the images between the damaged ones, each of which podman names in its turn.
+
+        The earlier ones come first: a name that moves meanwhile to a new image is then in one of them at least. Returns
+        None if that lists not all: of two damaged images of the very same time podman can leave out one only.
+        """
+        images: list[Image] = []
+        spans = [*reversed(listing.Span().around(next(iter(damage))))]
+        while spans:
+            span = spans.pop()
+            try:
+                images += await self._list(span.path)
+            except (UnreachableError, BadAnswerError):
+                raise
+            except PodmanError as error:
+                image_id = listing.culprit(error)
+                if not image_id or span.twin or image_id in span.ends or len(damage) > _MOST_NAMED:
+                    return None
+                damage.setdefault(image_id, Damage(image_id, _said(error)))
+                spans += reversed(span.around(image_id))
+        return tuple(images)
 
     async def _list_readable(self, damage: dict[str, Damage], first: PodmanError) -> tuple[Image, ...]:
         """Have podman drop what it cannot read. An image without a config it drops only if it comes to its ID first."""
         without: set[str] = set()
         for attempt in range(_READABLE_TRIES):
             try:
-                return await self._list(without, is_readable=True)
+                return await self._list(listing.path(without, is_readable=True))
             except (UnreachableError, BadAnswerError):
                 raise
             except PodmanError as error:
@@ -188,8 +212,8 @@ class Podman:
                 without = set(damage) if attempt % 2 else {image_id}
         raise first
 
-    async def _list(self, without: Collection[str] = (), *, is_readable: bool = False) -> tuple[Image, ...]:
-        async with self._request(listing.path(without, is_readable=is_readable), _LISTING) as response:
+    async def _list(self, path: str) -> tuple[Image, ...]:
+        async with self._request(path, _LISTING) as response:
             if response.status != 200:
                 raise problem(response.status, await bounds.read_problem(response))
             return listing.parse(await bounds.read(response, bounds.LISTING))

@@ -6,6 +6,7 @@ so before they describe it (measured on both):
 - `id!` leaves out images by ID: any number of them (5.8.6), or one (4.3.1, which joins several to one value).
 - `label!` of a label that no image has makes podman look at each image, and drops those without a readable manifest
   (both) or with a missing layer (4.3.1). It fails for an image whose config is lost.
+- `before` and `since` an image compare the times at which images were made, and read nothing: not even that image.
 
 Filters of different keys hold together, in an order that changes from image to image.
 """
@@ -13,6 +14,8 @@ Filters of different keys hold together, in an order that changes from image to 
 import json
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
 from urllib.parse import quote
 
 import msgspec
@@ -45,6 +48,35 @@ class _Listed(msgspec.Struct, rename="pascal"):
     created: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The images that were made later than one and earlier than another, whose IDs these are; empty: no such end.
+
+    `twin` names one instead: the span is of the others that were made at the very same time.
+    """
+
+    since: str = ""
+    before: str = ""
+    twin: str = ""
+
+    @property
+    def ends(self) -> frozenset[str]:
+        """Return the IDs of the images at its ends, which are not in it."""
+        return frozenset({self.since, self.before, self.twin} - {""})
+
+    def around(self, image_id: str) -> tuple[Self, Self, Self]:
+        """Return the spans that have all of its images but this one, the earliest first."""
+        kind = type(self)
+        return kind(self.since, image_id), kind(twin=image_id), kind(image_id, self.before)
+
+    @property
+    def path(self) -> str:
+        """Return the path of a listing of the span."""
+        filters = {"since": self.since, "before": self.before}
+        filters |= {"since!": self.twin, "before!": self.twin, "id!": self.twin}
+        return _path({key: [image_id] for key, image_id in filters.items() if image_id})
+
+
 def path(without: Collection[str] = (), *, is_readable: bool = False) -> str:
     """Return the path of a listing without the images of these IDs.
 
@@ -52,6 +84,10 @@ def path(without: Collection[str] = (), *, is_readable: bool = False) -> str:
     """
     filters = {"id!": sorted(without)} if without else {}
     filters |= {"label!": [_NO_LABEL]} if is_readable else {}
+    return _path(filters)
+
+
+def _path(filters: dict[str, list[str]]) -> str:
     return "/images/json" + (f"?filters={quote(json.dumps(filters))}" if filters else "")
 
 

@@ -20,8 +20,8 @@ LAST_RETRY = 300.0
 
 NOT_RETRIED = "not retried until the image changes"
 
-_STAGING = re.compile(r"/[^\s:\"']*?/staging/[^\s:\"']+")
-"""A staging directory, or a file in it: its name is another in each try, and says nothing to an operator."""
+_STAGING = re.compile(r"/[^\s:\"']*?/staging/[^/\s:\"']+(/scratch/[^\s:\"']+|/\S*?oci-put-blob\d+)?")
+"""A staging directory, or a temporary file of podman's in it: its name is another in each try, and says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ def read(layout: Path, image: Image) -> tuple[bytes, bytes]:
         if len(entries) != 1:
             msg = f"podman wrote {len(entries)} manifests where one was asked for"
             raise ExportError(msg)
-        manifest = _blob(layout, Descriptor.from_json(entries[0]))
-        config = require_readable(manifest, image).config
+        written = Descriptor.from_json(entries[0])
+        manifest = _blob(layout, written)
+        config = require_readable(manifest, image, written.digest).config
         if config is None:
             msg = "podman wrote a list of manifests where an image was asked for"
             raise ExportError(msg)

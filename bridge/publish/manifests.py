@@ -1,6 +1,7 @@
 """Choosing the manifest that is served, true to the bytes. Pure: bytes and values in, bytes out."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,16 @@ _OF_PACKED_BYTES = (
 )
 """Beginnings of the annotations that describe compressed or encrypted bytes, never true of a plain layer: positions and
 checksums of zstd:chunked (containers/storage) and eStargz (containerd/stargz-snapshotter), keys of ocicrypt."""
+
+
+_FIELDS = {
+    name.casefold(): name
+    for name in (
+        *("schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"),
+        *("digest", "size", "urls", "data", "platform"),
+    )
+}
+"""What manifests and descriptors are made of, by how Go's decoder knows them: whatever their case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +71,30 @@ def choose(
     return _mend(best, layers), Fidelity.CORRECTED if is_stored and same_bytes else Fidelity.REBUILT
 
 
-def require_readable(content: bytes, image: Image) -> Manifest:
-    """Return the manifest that is in `content`. Raises ExportError where it is none.
+def require_readable(content: bytes, image: Image, *written: Digest) -> Manifest:
+    """Return the manifest that is in `content`. Raises ExportError where it is none, or not the same to all readers.
 
-    Bytes with a digest by which podman knows the image are the image's own and no damage: no second try changes
-    them, and the error is an UnsupportedError.
+    Bytes with a digest by which podman knows the image, or under which it has `written` them, are no damage: no
+    second try changes them, and the error is an UnsupportedError.
     """
     try:
-        return Manifest.parse(content)
+        manifest = Manifest.parse(content)
+        _require_one_spelling(manifest, decode(content, "manifest"))
     except InvalidError as error:
-        is_own = Digest.of(content) in {image.digest, *image.digests}
+        is_own = Digest.of(content) in {image.digest, *image.digests, *written}
         kind = UnsupportedError if is_own else ExportError
         msg = f"image {image.id[:12]} has a manifest that cannot be served: {error}"
         raise kind(msg) from error
+    return manifest
+
+
+def _require_one_spelling(manifest: Manifest, value: Mapping[str, Any]) -> None:
+    """Raise InvalidError for a field that podman takes for another one, and that readers who mind case pass over."""
+    parts = [value, *([value["config"]] if manifest.config else ()), *(value["layers"] if manifest.layers else ())]
+    for key in itertools.chain.from_iterable(parts):
+        if _FIELDS.get(key.casefold(), key) != key:
+            msg = f"field {key[:40]!r} is {_FIELDS[key.casefold()]!r} to some clients, and nothing to others"
+            raise InvalidError(msg)
 
 
 def docker(config: bytes, layers: Sequence[Layer]) -> bytes:

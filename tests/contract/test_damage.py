@@ -46,6 +46,43 @@ async def test_two_damaged_images_are_both_named(fresh: Backend, second: str) ->
     assert {one.image_id for one in listing.damage} == set(lost)
 
 
+@pytest.mark.parametrize(
+    "parts", [("config", "config"), ("config", "config", "manifest"), ("layer", "config", "config", "config")], ids=str
+)
+async def test_several_images_without_a_config_hide_none_that_was_made_between_them(
+    fresh: Backend, parts: tuple[str, ...]
+) -> None:
+    with fresh.service():
+        fresh.build("localhost/good:first")
+        lost = set()
+        for number, part in enumerate(parts):
+            bad = fresh.build(f"localhost/bad:{number}")
+            fresh.build(f"localhost/good:{number}")
+            fresh.lose(bad, part)
+            lost.add(bad)
+        async with Podman(fresh.socket) as podman:
+            listing = await podman.listing()
+            images = [image.names for image in listing.images]
+    assert sorted(images) == sorted((f"localhost/good:{tag}",) for tag in ("first", *range(len(parts))))
+    assert {one.image_id for one in listing.damage} == lost
+
+
+async def test_images_of_the_very_same_time_as_a_damaged_one_are_listed(fresh: Backend) -> None:
+    with fresh.service():
+        for name in ("good:1", "good:2"):
+            fresh.build(f"localhost/{name}", None, "--timestamp=1000000000")
+        lost = {
+            fresh.build("localhost/bad:1", None, "--timestamp=1000000000"): "config",
+            fresh.build("localhost/bad:2"): "config",
+        }
+        for image_id, part in lost.items():
+            fresh.lose(image_id, part)
+        async with Podman(fresh.socket) as podman:
+            listing = await podman.listing()
+    assert {name for image in listing.images for name in image.names} == {"localhost/good:1", "localhost/good:2"}
+    assert {one.image_id for one in listing.damage} == set(lost)
+
+
 async def test_an_image_without_names_that_is_damaged_is_told_if_it_is_asked_for(fresh: Backend) -> None:
     with fresh.service():
         good, bad = fresh.build("localhost/good:1"), fresh.build()

@@ -86,7 +86,8 @@ def _build(double: Double, asked: argparse.Namespace) -> int:
     note = asked.timestamp or str(time.time_ns())
     annotations = dict(text.split("=", 1) for text in asked.annotation)
     made = images.make([images.layer(files)], note=note, media_type=_TYPES[asked.format], annotations=annotations)
-    double.add(made, *([full_name(asked.tag)] if asked.tag else []))
+    when = int(asked.timestamp) * 10**9 if asked.timestamp else None
+    double.add(made, *([full_name(asked.tag)] if asked.tag else []), when=when)
     print(made.id)
     return 0
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import operator
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from tests.double import archives
 from tests.double.events import Stream
 from tests.double.gates import Gate
 from tests.double.store import Double
+
+_TIMES = {"since": operator.gt, "since!": operator.le, "before": operator.lt, "before!": operator.ge}
+"""Filters by the time of another image: they read neither of the two."""
 
 VERSION = "4.3.1"
 
@@ -88,7 +92,7 @@ class Service:
         images = [
             image
             for image in self._double.images().values()
-            if _passes(image, filters, request.query.get("all") == "true")
+            if _passes(image, filters, request.query.get("all") == "true") and self._is_within(image, filters)
         ]
         refused = next((refusal(image) for image in images if "lost" in image), "")
         content = json.dumps([_listed(image) for image in images]).encode()
@@ -110,6 +114,11 @@ class Service:
             return _problem(500, "file does not exist", refused)
         return web.Response(body=content, content_type="application/json")
 
+    def _is_within(self, image: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+        """Return True if an image was made `since` and `before` the images of these IDs, which may be damaged."""
+        when = {key: self._double.images()["=".join(filters[key])]["when"] for key in filters if key in _TIMES}
+        return all(_TIMES[key](image["when"], other) for key, other in when.items())
+
     async def _inspect(self, request: web.Request) -> web.StreamResponse:
         fault = self._double.faults.take("inspect")
         if fault.kind == "endless":
@@ -120,11 +129,10 @@ class Service:
         if "lost" in image:
             crash = "runtime error: invalid memory address or nil pointer dereference"
             return _problem(500, crash, crash)
-        manifest = json.loads(self._double.blob(image["manifest"]).read_bytes())
         layers = [f"sha256:{name}" for name in image["layers"]]
         fields = ("Id", "Digest", "RepoTags", "Labels", "Size", "ManifestType")
         more = {"RootFS": {"Type": "layers", "Layers": layers}, "Architecture": "amd64", "Os": "linux"}
-        more["Annotations"] = manifest.get("annotations", {})
+        more["Annotations"] = _annotations(self._double.blob(image["manifest"]).read_bytes())
         return _json({name: image[name] for name in fields} | more)
 
     async def _exists(self, request: web.Request) -> web.Response:
@@ -232,6 +240,14 @@ async def _cut(request: web.Request, content: bytes) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return response
+
+
+def _annotations(manifest: bytes) -> dict[str, str]:
+    """Return a manifest's annotations, whatever else is in it: podman reads a manifest nested 2,000 deep."""
+    annotations: dict[str, str] = {}
+    with contextlib.suppress(ValueError, RecursionError):
+        annotations = json.loads(manifest.decode(errors="replace")).get("annotations", {})
+    return annotations
 
 
 def _unknown(request: web.Request) -> web.Response:

@@ -115,14 +115,14 @@ class Double:
         self.add(made, name)
         return made
 
-    def add(self, made: Made, *names: str, action: str = "build") -> None:
-        """Add an image under these names, which other images lose."""
+    def add(self, made: Made, *names: str, action: str = "build", when: int | None = None) -> None:
+        """Add an image under these names, which other images lose. It was made at `when`, in nanoseconds, or now."""
         for content in (*made.layers, made.config, made.manifest):
             path = self.blob(hexdigest(content))
             if not path.exists():
                 path.write_bytes(content)
         with self._change() as state:
-            entry = state.setdefault(made.id, _entry(made))
+            entry = state.setdefault(made.id, _entry(made, time.time_ns() if when is None else when))
             _store_manifest(entry, made)
             _name(state, entry, names)
         self.emit(action, made.id, actor="")
@@ -207,13 +207,14 @@ def append(path: Path, line: str) -> None:
         file.write(line.encode() + b"\n")
 
 
-def _entry(made: Made) -> dict[str, Any]:
+def _entry(made: Made, when: int) -> dict[str, Any]:
     return {
         "Id": made.id,
         "RepoTags": [],
         "Digest": made.digest,
         "Labels": dict(made.labels),
-        "Created": int(time.time()),
+        "Created": when // 10**9,
+        "when": when,
         "Size": sum(map(len, made.layers)),
         "ManifestType": made.media_type,
         "digests": [],

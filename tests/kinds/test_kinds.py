@@ -91,7 +91,9 @@ def test_its_fidelity_is_told_and_true(
 ) -> None:
     view = told[f"{kind}:1"]
     assert (view["fidelity"], view["image"]) == (kind.fidelity, source["Id"])
-    assert (view["digest"], view["podmanDigest"]) == (served.digest, source["Digest"])
+    known = {source["Digest"]} | {text.rpartition("@")[2] for text in source["RepoDigests"]}
+    assert view["digest"] == served.digest
+    assert view["podmanDigest"] in known, "the current manifest's, which podman does not always name first"
     assert (view["digest"] == view["podmanDigest"]) is (kind.fidelity == "exact")
     assert set(view["origins"]) >= {text.rpartition("@")[2] for text in source["RepoDigests"]}
     assert view["reason"]

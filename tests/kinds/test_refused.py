@@ -1,12 +1,14 @@
 """What no client could pull is refused, with the true reason and a cure that works, over either transport."""
 
 import bz2
+import json
 import lzma
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +99,35 @@ def test_a_config_that_names_another_layer_than_the_manifest(own: Workshop, serv
     own.take(f"dir:{own.directory / 'other'}", "other")
     said = refusal(service, "other:1")
     assert layouts.digest(held.content) in said, "also where the tree holds the layer that the config names"
+
+
+UNCLEAR: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "a layer without a media type": lambda value: value | {"layers": [_without(value["layers"][0], "mediaType")]},
+    "a layer with an empty media type": lambda value: value | {"layers": [value["layers"][0] | {"mediaType": ""}]},
+    "Layers beside layers": lambda value: value | {"Layers": None},
+    "a long s": lambda value: value | {"layer\u017f": []},
+    "Config instead of config": lambda value: {"Config": value["config"]} | _without(value, "config"),
+    "Digest in a layer": lambda value: (
+        value | {"layers": [value["layers"][0] | {"Digest": value["layers"][0]["digest"]}]}
+    ),
+}
+"""What podman takes, and clients take for different things, or for nothing."""
+
+
+def _without(value: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: part for name, part in value.items() if name != key}
+
+
+@pytest.mark.parametrize("what", UNCLEAR)
+def test_a_manifest_that_is_not_the_same_to_all_clients_is_refused_for_good(
+    own: Workshop, service: Service, what: str
+) -> None:
+    directory = own.directory / "unclear"
+    layouts.write(directory, [Layer(tar(what))])
+    value = json.loads((directory / "manifest.json").read_bytes())
+    (directory / "manifest.json").write_text(json.dumps(UNCLEAR[what](value)))
+    own.take(f"dir:{directory}", "unclear")
+    assert "not retried until the image changes" in refusal(service, "unclear:1")
 
 
 def test_docker_schema_1_until_it_is_converted(own: Workshop, service: Service, directory: Path) -> None:

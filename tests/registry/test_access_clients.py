@@ -232,7 +232,7 @@ async def test_containerd_trusts_the_authority_by_the_file_that_tls_init_describ
 
 
 async def ask_everything(guarded: Guarded) -> None:
-    """Send credentials in every place where somebody might put them."""
+    """Send credentials wherever a client might put them, but for a user's name: that of a refused log-in is logged."""
     async with dialled(guarded.address, guarded.certificates.trusted()) as line:
         for password in (SECRET, WRONG):
             for path in ("/v2/", "/v2/team/app/manifests/1", "/v2/other/app/tags/list", "/v2/..", f"/v2/?p={password}"):
@@ -240,7 +240,6 @@ async def ask_everything(guarded: Guarded) -> None:
             await line.ask("/v2/", "PUT", Authorization=basic("ann", password), Content_Length="0")
             await line.ask(f"http://ann:{password}@{guarded.address}/v2/team/app/manifests/1")
             await line.ask("/v2/", Authorization=f"Basic {password}")
-            await line.ask("/v2/", Authorization=basic(password, "x"))
     async with dialled(guarded.address, guarded.certificates.trusted()) as line:
         await line.send(f"GET /v2/ HTTP/1.1\r\nAuthorization: {basic('ann', SECRET)}\x01\r\n\r\n".encode())
         await line.answer()

@@ -231,7 +231,7 @@ class Cut:
             except BaseException as error:
                 error.add_note(f"scenario {self.crash.name}, power cut after call {number}, on the disk: {way}")
                 raise
-            self.crash.counts[f"power cuts, {way.partition(' random')[0]}"] += 1
+            self.crash.counts[f"power cuts, {way.rstrip('0123456789 ')}"] += 1
 
     def _judge(self, results: list[bool], undisturbed: dict[str, str]) -> None:
         scenario, tree = self.crash.scenario, self.crash.at.tree

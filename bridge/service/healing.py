@@ -1,6 +1,7 @@
 """Damaged blobs: found by the registry or the scrub, taken out of the tree, and exported again by the next pass."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import sys
@@ -82,7 +83,7 @@ class Healing:
 
     async def scrub(self) -> None:
         """Read all blobs again whenever that is due, slice by slice, for ever."""
-        self.state = await asyncio.to_thread(_load, self._paths)
+        self.state = await asyncio.to_thread(load, self._paths)
         while True:
             await asyncio.sleep(self._wait())
             if self._wait() <= 0:
@@ -113,7 +114,7 @@ class Healing:
         if done.is_last:
             log.info("scrubbed blobs=%d bytes=%d damaged=%d", state.blobs, state.read, state.damaged)
             state.ended, state.begun, state.last = time.time(), None, ""
-        await asyncio.to_thread(_save, self._paths, state)
+        await asyncio.to_thread(save, self._paths, state)
 
     async def _slice(self, state: ScrubState) -> Slice | None:
         limits = str(SLICE), str(int(self._settings.config.scrub.rate))
@@ -130,17 +131,24 @@ def _file(paths: TreePaths) -> Path:
     return paths.scrub / "state.json"
 
 
-def _load(paths: TreePaths) -> ScrubState:
-    """Read how far the scrub was; of a tree that is new, or that was never scrubbed, it begins to count now."""
+def load(paths: TreePaths) -> ScrubState:
+    """Read how far the scrub was; of a tree that is new, or that was never scrubbed, it begins to count now.
+
+    What a killed service left of its last write is removed.
+    """
+    for name in set(disk.names(paths.scrub)) - {_file(paths).name}:
+        with contextlib.suppress(OSError):
+            (paths.scrub / name).unlink()
     try:
         return decode(_file(paths).read_bytes(), "the state of the scrub", ScrubState)
     except (OSError, InvalidError):
         state = ScrubState(time.time())
-        _save(paths, state)
+        save(paths, state)
         return state
 
 
-def _save(paths: TreePaths, state: ScrubState) -> None:
+def save(paths: TreePaths, state: ScrubState) -> None:
+    """Write how far the scrub is. What cannot be remembered is read again."""
     try:
         disk.make_directory(paths.scrub)
         disk.write_atomically(_file(paths), msgspec.json.encode(state), paths.scrub)

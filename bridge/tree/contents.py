@@ -79,7 +79,7 @@ def repositories(paths: TreePaths) -> Iterator[Repository]:
     """Yield every repository that the tree holds, found on the disk."""
     above = len(f"{paths.repositories}/")
     for directory, has_layout in _walk(paths):
-        if has_layout and os.path.exists(f"{directory}/_oci/index.json"):  # noqa: PTH110 # of thousands
+        if has_layout and _is_there(f"{directory}/_oci/index.json"):
             yield Repository(directory[above:])
 
 
@@ -95,10 +95,27 @@ def layouts(paths: TreePaths) -> Iterator[str]:
 
 
 def _walk(paths: TreePaths) -> Iterator[tuple[str, bool]]:
-    """Yield every directory of repositories, those above first, and whether it has a layout."""
-    for directory, below, _ in os.walk(paths.repositories):
+    """Yield every directory of repositories, those above first, and whether it has a layout.
+
+    Raises OSError where one cannot be read: a tree with fewer repositories than it has would be written, and swept.
+    """
+    for directory, below, _ in os.walk(paths.repositories, onerror=_require_gone):
         yield directory, "_oci" in below
         below[:] = [name for name in below if not name.startswith("_")]
+
+
+def _is_there(path: str) -> bool:
+    """Return True if there is such a file. Raises OSError where the disk does not tell: that is not an answer."""
+    try:
+        os.stat(path)  # noqa: PTH116 # of thousands
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _require_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def read_index(paths: TreePaths, repository: Repository) -> Index:

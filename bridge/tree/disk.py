@@ -7,9 +7,9 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 from bridge.errors import LockedError, TreeError
 from bridge.oci import Digest
@@ -19,6 +19,14 @@ UNLINKABLE = frozenset({errno.EMLINK, errno.EPERM, errno.EXDEV, errno.ENOSYS, er
 
 _CHUNK = 1 << 30
 """Bytes that one call copies at the most."""
+
+_TRIES = 3
+"""Reads that fail before what was to be read counts as lost."""
+
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What the machine lacks for a moment: no damage, and nothing may be removed for it."""
+
+_Read = TypeVar("_Read")
 
 
 def hash_file(path: Path) -> tuple[Digest, int]:
@@ -30,20 +38,37 @@ def hash_file(path: Path) -> tuple[Digest, int]:
 
 
 def is_damaged(path: Path, digest: Digest) -> bool:
-    """Return True if the file is there and is not what its digest names, or cannot be read at all. Reads all of it."""
-    try:
+    """Return True if the file is there and is not what its digest names, or the disk has lost it. Reads all of it."""
+
+    def differs() -> bool:
         with path.open("rb") as file:
             return hashlib.file_digest(file, digest.algorithm).hexdigest() != digest.hex
+
+    try:
+        return _insist(differs)
     except FileNotFoundError:
         return False
-    except OSError:
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
         return True
+
+
+def _insist(read: Callable[[], _Read]) -> _Read:
+    """Read once more where the disk fails: an error that does not stay is no damage."""
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+    return read()
 
 
 def read(path: Path) -> bytes:
     """Return the bytes of a file; raise TreeError where the disk has lost them, OSError as always for anything else."""
     try:
-        return path.read_bytes()
+        return _insist(path.read_bytes)
     except OSError as error:
         if error.errno != errno.EIO:
             raise

@@ -200,6 +200,8 @@ class Tree:
     def _mend(self, repository: Repository) -> int:
         """Link again what was lost; return how many manifests had to be taken out."""
         index = self._index(repository)
+        if index.everything:
+            views.refresh(self.paths.repository(repository).layout / "oci-layout", LAYOUT, self.paths.staging)
         whole = linking.mend(self.paths, self._closures, index)
         lost = len(index.descriptors) - len(whole.descriptors)
         if lost:
@@ -398,8 +400,7 @@ class Tree:
         parts = list(self._closures.whole(publication.descriptor))
         disk.sync_directory(self.paths.blobs)
         linking.link(self.paths, paths, parts)
-        if not (paths.layout / "oci-layout").exists():
-            disk.write_atomically(paths.layout / "oci-layout", LAYOUT, self.paths.staging, settled=False)
+        views.refresh(paths.layout / "oci-layout", LAYOUT, self.paths.staging)
         if repository in self._unread:
             self._renew_links(repository)
         self._write(self._index(repository).publish(publication, _now()))

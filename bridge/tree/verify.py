@@ -11,6 +11,7 @@ from bridge.tree import disk, encodings, setting_aside, views
 from bridge.tree.closures import Closures, Part
 from bridge.tree.contents import catalog, check_version, listed, read_index, repositories
 from bridge.tree.index import Index
+from bridge.tree.layouts import LAYOUT
 from bridge.tree.measure import measure
 from bridge.tree.paths import RepositoryPaths, TreePaths
 from bridge.tree.publisher import Tree
@@ -161,8 +162,18 @@ def _repository(paths: TreePaths, closures: Closures, repository: Repository) ->
         faults = list(_manifest(closures, paths.repository(repository), index, descriptor))
         if faults and _names(paths, repository, descriptor):
             yield from faults
+    if index.everything and not _is_layout(paths.repository(repository)):
+        yield Fault(f"repository {repository}: oci-layout is lost or damaged")
     for name in _views(paths, repository):
         yield Fault(f"repository {repository}: view {name} is not what its index says")
+
+
+def _is_layout(repository: RepositoryPaths) -> bool:
+    """Return True if OCI tools can read the layout, or it was withdrawn while this ran."""
+    try:
+        return (repository.layout / "oci-layout").read_bytes() == LAYOUT
+    except OSError:
+        return not repository.index.exists()
 
 
 def _manifest(closures: Closures, repository: RepositoryPaths, index: Index, descriptor: Descriptor) -> Iterator[Fault]:

@@ -13,6 +13,8 @@
  *     TIMES   how many fail from there on; 0 means all
  *     ACTION  the name of an error, with which the call fails without being done, or KILL, for SIGKILL before it
  *
+ * CHAOS_CLOCK names a file with a number of seconds, by which the wall clock is ahead. With CHAOS_DATA each write is followed by a line "PID bytes HEX", for the model of a power cut.
+ *
  * The file is read at each call, so a rule may come and go while the program runs. Calls are counted for each line and
  * process; the count begins again when the file changes. CHAOS_LOG names a file to which every call is added before
  * it is done, as "PID CALL PATH [PATH]". Calls on paths that do not match CHAOS_SCOPE, a glob, are let through unseen.
@@ -20,6 +22,7 @@
  * glibc's names with and without 64 are one call here, and so are those with a directory's descriptor and those without.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +37,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RULES 32
@@ -79,6 +83,20 @@ static void note(const char *call, const char *one, const char *other) {
     syscall(SYS_close, descriptor);
 }
 
+static void note_bytes(const unsigned char *bytes, size_t count) {
+    char *hex = malloc(2 * count + 1);
+    if (hex == NULL) abort();
+    for (size_t i = 0; i < count; i++) sprintf(hex + 2 * i, "%02x", bytes[i]);
+    hex[2 * count] = '\0';
+    const char *file = getenv("CHAOS_LOG");
+    int descriptor = file == NULL ? -1 : raw_open(file, O_WRONLY | O_APPEND | O_CREAT);
+    if (descriptor >= 0) {
+        dprintf(descriptor, "%d bytes %s\n", getpid(), hex);
+        syscall(SYS_close, descriptor);
+    }
+    free(hex);
+}
+
 static int act(const char *action) {
     if (strcmp(action, "KILL") == 0) kill(getpid(), SIGKILL);
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
@@ -87,13 +105,18 @@ static int act(const char *action) {
     abort();
 }
 
+static int is_in_scope(const char *one, const char *other) {
+    const char *scope = getenv("CHAOS_SCOPE");
+    return scope == NULL || fnmatch(scope, one, 0) == 0 || (other[0] && fnmatch(scope, other, 0) == 0);
+}
+
 /* Return the number of the error with which a call is to fail; 0 where it is to be done. */
 static int judge(const char *call, const char *one, const char *other) {
-    const char *file = getenv("CHAOS_RULES"), *scope = getenv("CHAOS_SCOPE");
+    const char *file = getenv("CHAOS_RULES");
     char text[sizeof known] = "", name[32], glob[PATH_MAX], action[32], *line, *rest;
     unsigned long first, times;
     int verdict = 0, row = 0;
-    if (scope != NULL && fnmatch(scope, one, 0) != 0 && (!other[0] || fnmatch(scope, other, 0) != 0)) return 0;
+    if (!is_in_scope(one, other)) return 0;
     note(call, one, other);
     if (file == NULL) return 0;
     int descriptor = raw_open(file, O_RDONLY);
@@ -158,8 +181,27 @@ int openat64(int directory, const char *path, int flags, ...) {
     return opening(directory, path, flags) ? -1 : REAL(openat64)(directory, path, flags, mode);
 }
 
+/* The wall clock, by as many seconds ahead as the file CHAOS_CLOCK says. */
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    char text[32] = "";
+    const char *file = getenv("CHAOS_CLOCK");
+    int result = REAL(clock_gettime)(clock, now), descriptor;
+    if (result != 0 || clock != CLOCK_REALTIME || file == NULL || (descriptor = raw_open(file, O_RDONLY)) < 0) return result;
+    if (syscall(SYS_read, descriptor, text, sizeof text - 1) > 0) now->tv_sec += atol(text);
+    syscall(SYS_close, descriptor);
+    return result;
+}
+
+DIR *opendir(const char *path) { return ON_PATH("open-read", path) ? NULL : REAL(opendir)(path); }
+
 ssize_t write(int file, const void *bytes, size_t count) {
-    return ON_FILE("write", file) ? -1 : REAL(write)(file, bytes, count);
+    if (ON_FILE("write", file)) return -1;
+    ssize_t done = REAL(write)(file, bytes, count);
+    char path[PATH_MAX];
+    if (done < 0 || getenv("CHAOS_DATA") == NULL) return done;
+    absolute(file, "", path);
+    if (is_in_scope(path, "")) note_bytes(bytes, (size_t)done);
+    return done;
 }
 int fsync(int file) { return ON_FILE("fsync", file) ? -1 : REAL(fsync)(file); }
 int fdatasync(int file) { return ON_FILE("fsync", file) ? -1 : REAL(fdatasync)(file); }

@@ -253,12 +253,12 @@ def test_what_is_staged_is_safe_from_a_sweep_and_what_is_not_in_use_is_emptied(r
         assert [path.name for path in tree.paths.staging.iterdir()] == [directory.name]
 
 
-@pytest.mark.parametrize(("call", "action"), [("unlink", "EIO"), ("rmdir", "EMFILE"), ("open-read", "EMFILE")])
+@pytest.mark.parametrize(("call", "action"), [("unlink", "EIO"), ("rmdir", "EIO"), ("open-read", "EMFILE")])
 def test_staging_that_could_not_be_emptied_is_emptied_by_the_next_sweep(
     root: Path, tmp_path: Path, call: str, action: str
 ) -> None:
     shim = Shim(tmp_path, f"{root}/staging/*")
-    shim.fail(call, f"{root}/staging/*", action)
+    shim.fail(call, f"{root}/staging/" + ("?" * 8 if call == "open-read" else "*"), action)  # or its directory alone
     assert drive(root, shim, "publish:app:2=new", "sweep:-1")[:2] == ["ok", "ok"]
     assert list((root / "staging").iterdir()) == []
     assert is_whole(root)

@@ -7,15 +7,16 @@ import msgspec
 
 from bridge.oci import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest, Manifest, Reference
 from bridge.plan import Fidelity, Publication, Source
+from bridge.tree import disk
 from bridge.tree.publisher import Tree
 
 
 def put(tree: Tree, content: bytes, media_type: str) -> Descriptor:
-    """Have a blob in the tree."""
-    digest = Digest.of(content)
+    """Have a blob in the tree, verified and on the disk as an export has it."""
     with tree.stage() as directory:
         file = directory / "blob"
         file.write_bytes(content)
+        digest, _ = disk.hash_file(file)
         tree.adopt(file, digest)
     return Descriptor(media_type, digest, len(content))
 

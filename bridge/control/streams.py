@@ -56,6 +56,7 @@ async def changes(request: web.Request, feed: Feed) -> web.StreamResponse:
 
     with feed.read(request.headers.get("Last-Event-ID", ""), drop) as reader:
         await response.prepare(request)
+        await response.write(b"\n" if lines else b": nothing yet\n\n")  # aiohttp keeps the head until the first bytes
         while (events := await reader.next(KEEP_ALIVE)) is not None:
             written = b"".join(_line(event) if lines else _server_sent(event) for event in events)
             await response.write(written or (b"\n" if lines else b": nothing new\n\n"))

@@ -1,6 +1,8 @@
 """What a tree holds, read from the disk without its lock."""
 
 import contextlib
+import functools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from bridge.tree.closures import Closures
 from bridge.tree.index import Index
 from bridge.tree.paths import FORMAT_VERSION, TreePaths
 from bridge.untrusted_json import decode
+
+log = logging.getLogger(__name__)
 
 
 def check_version(paths: TreePaths, *, new: bool) -> None:
@@ -76,11 +80,25 @@ def showing(indexes: Iterable[Index]) -> Shown:
 
 
 def repositories(paths: TreePaths) -> Iterator[Repository]:
-    """Yield every repository that the tree holds, found on the disk."""
+    """Yield every repository that the tree holds, found on the disk.
+
+    A directory whose name is no repository's is another's work. It is passed over, and told once.
+    """
     above = len(f"{paths.repositories}/")
     for directory, has_layout in _walk(paths):
         if has_layout and _is_there(f"{directory}/_oci/index.json"):
-            yield Repository(directory[above:])
+            try:
+                yield Repository(directory[above:])
+            except InvalidError as error:
+                _tell_strange(directory, str(error))
+
+
+@functools.lru_cache(maxsize=256)
+def _tell_strange(directory: str, why: str) -> None:
+    log.warning(
+        "directory passed over, it is no repository; no blob is removed until it is gone directory=%r error=%r",
+        directory, why,
+    )  # fmt: skip
 
 
 def directories(paths: TreePaths) -> Iterator[Path]:

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from bridge.changes import Change
+from bridge.control import streams
 from bridge.control.feed import BEHIND, KEPT, Feed
 from bridge.control.schema import EventView
 from bridge.control.streams import KEEP_ALIVE
@@ -96,9 +97,23 @@ async def test_silence_is_filled_so_that_a_dead_connection_is_noticed(world: Wor
         asking(world, "GET", "events", headers=LINES) as lines,
     ):
         begun = time.monotonic()
-        assert await sent.content.readline() == b": nothing new\n"
-        assert await lines.content.readline() == b"\n"
+        assert [await sent.content.readline() for _ in range(3)] == [b": nothing yet\n", b"\n", b": nothing new\n"]
+        assert [await lines.content.readline() for _ in range(2)] == [b"\n", b"\n"]
         assert time.monotonic() - begun < KEEP_ALIVE + DEADLINE
+
+
+@pytest.mark.parametrize("headers", [{}, LINES], ids=["events", "lines"])
+async def test_a_client_has_the_head_before_anything_happens(
+    world: World, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "KEEP_ALIVE", 10 * DEADLINE)
+    async with (
+        world.podman(),
+        world.service(),
+        asyncio.timeout(DEADLINE),
+        asking(world, "GET", "events", headers=headers) as response,
+    ):
+        assert response.status == 200
 
 
 async def test_a_stream_ends_with_the_service(world: World) -> None:
@@ -107,7 +122,7 @@ async def test_a_stream_ends_with_the_service(world: World) -> None:
             session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(world.control)))
             response = await session.get("http://podbridge/bridge/v1/events")
         async with asyncio.timeout(DEADLINE):
-            assert await response.content.read() == b""
+            assert await response.content.read() == b": nothing yet\n\n"
         await session.close()
 
 

@@ -6,11 +6,13 @@ the first seed; a failure names the one that found it, which finds it again.
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
+from hypothesis.errors import HypothesisWarning
 from hypothesis.strategies import SearchStrategy
 
 SECONDS = "PODBRIDGE_FUZZ_SECONDS"
@@ -42,6 +44,8 @@ def _try(strategy: SearchStrategy[_Example], check: Callable[[_Example], None], 
         check(example)
 
     try:
+        # an example of 30 kB is told whole too: as an error, the warning would stand in place of what was found
+        warnings.filterwarnings("ignore", "Generating overly large repr", HypothesisWarning)
         seeded(seed)(kept(given(strategy)(tried)))()
     except BaseException as error:
         error.add_note(f"found with {SEED}={seed}")

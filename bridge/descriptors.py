@@ -12,6 +12,21 @@ OWN = 64
 """Descriptors kept back for our own work. Four exports with their gates take about 60: each pipes to podman and to
 a hook, files of the tree, and a connection to podman's socket."""
 
+_LASTING = frozenset(
+    {
+        errno.E2BIG,
+        errno.EACCES,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOEXEC,
+        errno.ENOTDIR,
+        errno.EPERM,
+    }
+)
+"""What the kernel says of the file itself, and would say again."""
+
 _inherited: list[int] = []
 """The soft limit that this process began with, where it has raised it."""
 
@@ -28,6 +43,11 @@ class Shares:
 def is_shortage(error: BaseException | None) -> bool:
     """Return True if an error only says that there is too little of something at the moment."""
     return isinstance(error, OSError) and error.errno in SHORTAGES
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Return True if an error of the kernel says nothing of the file itself: a shortage, or a disk that cannot read."""
+    return isinstance(error, OSError) and error.errno not in _LASTING
 
 
 def raise_limit() -> None:

@@ -61,7 +61,8 @@ def bound(command: Sequence[str]) -> tuple[list[str], int]:
     """
     end = _lifeline()
     watch = '(read _ <"/dev/fd/$0"; kill -KILL 0) </dev/null >/dev/null 2>&1 &'
-    return ["/bin/sh", "-c", f'{watch} exec "$@"', str(end), *_with_limit(), *command], end
+    later = f"trap 'exit {os.EX_TEMPFAIL}' EXIT;"  # where the shell cannot fork: it says nothing of the program
+    return ["/bin/sh", "-c", f'{later} {watch} trap - EXIT; exec "$@"', str(end), *_with_limit(), *command], end
 
 
 @functools.cache

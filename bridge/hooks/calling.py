@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.descriptors import is_shortage
+from bridge.descriptors import may_pass
 from bridge.errors import DeniedError, HookError, UnforeseenError
 from bridge.fence import Fence
 from bridge.hooks.document import Document
@@ -40,27 +40,41 @@ class Hooks:
                 log.error("hook refused, it is not run path=%s reason=%r", hook.path, hook.reason)
         return tuple(hook for hook in found if hook.state is State.ACTIVE)
 
-    def look(self) -> tuple[Hook, ...]:
-        """Find what all stages run now, so that the log names what is refused."""
-        return tuple(hook for stage in Stage for hook in self.of(stage))
+    def look(self) -> None:
+        """Have the log name what is refused of all stages now, or that they cannot be read."""
+        for stage in Stage:
+            with self._fence.within(f"a look at the hooks of {stage}"):
+                self.of(stage)
+
+    def readable(self, stage: Stage) -> tuple[Hook, ...]:
+        """Find what a stage runs now, in order; raise HookError, and not OSError, if that cannot be read."""
+        try:
+            return self.of(stage)
+        except OSError as error:
+            msg = f"hooks of {stage} cannot be read now: {error.strerror}: {error.filename}"
+            raise HookError(msg) from error
 
     def gates(self) -> tuple[Hook, ...]:
-        """Find the gates; two answers differ where a hook came or went, or it or its settings were changed."""
-        return tuple(hook for stage in GATES for hook in self.of(stage))
+        """Find the gates; two answers differ where a hook came or went, or it or its settings were changed.
+
+        Raises HookError if they cannot be read.
+        """
+        return tuple(hook for stage in GATES for hook in self.readable(stage))
 
     async def ask(self, document: Document) -> None:
         """Ask the gates of the document's stage, one after the other. Return where all allow it.
 
-        Raises DeniedError for the first that does not, HookError for the first that asks for a later try, OSError if
-        the machine can start none now.
+        Raises DeniedError for the first that does not, HookError for the first that asks for a later try, or that
+        cannot be read or started now.
         """
-        for hook in self.of(Stage(document.stage)):
+        for hook in self.readable(Stage(document.stage)):
             try:
                 with self._fence.around(f"hook {hook.name}"):
                     outcome = await run(hook, document, GATE_LIMIT)
             except OSError as error:
-                if is_shortage(error):
-                    raise  # it says nothing of the hook, and is tried again
+                if may_pass(error):  # it says nothing of the hook
+                    msg = f"hook {hook.name} cannot be started now: {error.strerror}"
+                    raise HookError(msg) from error
                 raise DeniedError(hook.name, f"it cannot be started: {error.strerror}") from error
             if outcome is not None and outcome.code != _ALLOW:
                 raise _refusal(hook, outcome)

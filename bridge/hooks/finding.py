@@ -6,6 +6,7 @@
 The same name in an earlier directory replaces the hook of a later one, and so do the settings.
 """
 
+import errno
 import os
 import re
 import stat
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from bridge.descriptors import is_shortage
+from bridge.descriptors import may_pass
 from bridge.errors import HookError
 
 
@@ -63,7 +64,8 @@ _SETTING = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 def find(stage: Stage, directories: Sequence[Path]) -> Iterator[Hook]:
     """Yield everything in the stage's directories, by name, what is not run included; the earliest directory wins.
 
-    Raises OSError if the machine has too little of something to look: a gate that cannot be read now is not refused.
+    Raises OSError if something cannot be read now (a shortage, a disk that fails): that says nothing of a hook, and a
+    gate that was refused for it would let images through.
     """
     found: dict[str, list[Path]] = {}
     for directory in directories:
@@ -74,7 +76,7 @@ def find(stage: Stage, directories: Sequence[Path]) -> Iterator[Hook]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            if is_shortage(error):
+            if may_pass(error):
                 raise
             yield Hook(stage, "*", place, State.REFUSED, error.strerror or "unreadable")
     for name, (first, *others) in sorted(found.items()):
@@ -92,7 +94,7 @@ def _judge(hook: Hook, directories: Sequence[Path]) -> Hook:
         status = _trusted(hook)
         settings, mark = _settings(hook, directories)
     except (HookError, OSError) as error:
-        if is_shortage(error):
+        if may_pass(error):
             raise
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return Hook(hook.stage, hook.name, hook.path, State.REFUSED, reason or "unreadable")
@@ -136,11 +138,22 @@ def _settings(hook: Hook, directories: Sequence[Path]) -> tuple[Mapping[str, str
     """Read the settings of a hook from the first directory that has some; raise HookError where they are none."""
     for directory in directories:
         path = directory / f"{hook.name}.conf"
-        if path.exists():
+        if is_there(path):
             _require_owned(path)
             _require_owned(directory)
             return dict(_parse(path)), _mark(path.stat())
     return {}, ()
+
+
+def is_there(path: Path) -> bool:
+    """Return False only if there is no such file; raise OSError if that cannot be seen now (Path.exists() may not)."""
+    try:
+        path.stat()
+    except OSError as error:
+        if may_pass(error):
+            raise
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+    return True
 
 
 def _parse(path: Path) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ import msgspec
 
 from bridge import programs
 from bridge.hooks.document import Document
-from bridge.hooks.finding import Hook
+from bridge.hooks.finding import Hook, is_there
 
 _KEPT = 64 * 1024
 """Bytes of a hook's output that are kept, of each stream; the rest is read and dropped."""
@@ -75,7 +75,7 @@ async def run(hook: Hook, document: Document, limit: float) -> Outcome | None:
 
     Raises OSError where nothing can be started. When the caller is cancelled, the hook is ended too.
     """
-    if not hook.path.exists():
+    if not is_there(hook.path):
         return None
     transport, program = await _start(hook, document)
     try:
@@ -87,7 +87,7 @@ async def run(hook: Hook, document: Document, limit: float) -> Outcome | None:
         code = transport.get_returncode()
     finally:
         await _end(transport, program)
-    gone = code in (126, 127) and not hook.path.exists()  # it could not be executed
+    gone = code in (126, 127) and not is_there(hook.path)  # it could not be executed
     return None if gone else Outcome(code, program.kept[2].decode(errors="replace"))
 
 

@@ -1,10 +1,12 @@
 """What must be allowed before it is shown: which publications have gates, and how those are asked."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from bridge.changes import Trigger
+from bridge.errors import HookError
 from bridge.hooks.document import Document, ImageDocument, moment
 from bridge.hooks.finding import Hook, Stage
 from bridge.plan import Image, Publication, Target
@@ -14,6 +16,8 @@ from bridge.publish.export import Exported
 from bridge.publish.parts import Parts
 from bridge.publish.staging import staged
 from bridge.tree.layouts import link_layout
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +41,47 @@ class Gates:
         self._tree = parts.tree
         self._hooks = parts.hooks
         self._seen: tuple[Hook, ...] = ()
+        """Those of the last time that they could be read."""
+        self._is_known = False
+        """Whether that was the last look: else every target is guarded, and fails until they can be read."""
 
     def look(self) -> bool:
-        """Find the gates anew, and say whether they are not those of the last time."""
+        """Find the gates again, and return True if they are not those of the last time.
+
+        If they cannot be read now, the next target that they may guard looks again.
+        """
+        try:
+            return self._find()
+        except HookError as error:
+            log.warning("gates cannot be read, will try again error=%r", str(error))
+            return False
+
+    def _find(self) -> bool:
+        self._is_known = False
         before, self._seen = self._seen, self._hooks.gates()
+        self._is_known = True
         return before != self._seen
 
     def guard(self, target: Target) -> bool:
         """Say whether a target has to be allowed: what its reference shows already was."""
         shown = self._tree.publication(target.reference)
-        return bool(self._seen) and (shown is None or shown.source != target.image.source)
+        return bool(self._seen or not self._is_known) and (shown is None or shown.source != target.image.source)
 
     async def before_export(self, work: Try) -> None:
         """Ask whether the target may be published, with nothing of it exported yet."""
-        if self._has(Stage.PRE_PUBLISH) and self.guard(work.target):
+        if self.guard(work.target) and self._has(Stage.PRE_PUBLISH):
             await self._hooks.ask(await self._document(work, Stage.PRE_PUBLISH))
 
     async def before_showing(self, work: Try, exported: Exported) -> None:
         """Ask whether what was exported may be shown; the gates get all of it as an OCI layout."""
-        if self._has(Stage.VERIFY) and self.guard(work.target):
+        if self.guard(work.target) and self._has(Stage.VERIFY):
             async with self._layout(work, exported) as layout:
                 await self._hooks.ask(await self._document(work, Stage.VERIFY, exported, layout))
 
     def _has(self, stage: Stage) -> bool:
+        """Return True if a stage has gates; raise HookError if that cannot be seen."""
+        if not self._is_known:
+            self._find()
         return any(hook.stage is stage for hook in self._seen)
 
     @contextlib.asynccontextmanager

@@ -29,6 +29,15 @@ def build(store: Store, text: str, form: str = "oci") -> str:
     return store.podman("build", *same, "--annotation", f"is={text}", "--tag", "localhost/app:1", store.context("app"))
 
 
+def commit(store: Store, text: str) -> str:
+    """Commit always the same container with buildah, with another annotation; return the image's ID."""
+    container = store.buildah("from", "scratch")
+    store.buildah("copy", "--quiet", container, store.context("app") / "file", "/file")
+    store.buildah("config", "--annotation", f"is={text}", container)
+    image = store.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, "localhost/app:1")
+    return image.rpartition(":")[2]
+
+
 @pytest.mark.parametrize("export", ["local", "rest"])
 def test_what_podman_pushes_is_served_whichever_manifest_was_stored_first(
     own: Workshop, directory: Path, export: str
@@ -40,16 +49,37 @@ def test_what_podman_pushes_is_served_whichever_manifest_was_stored_first(
     podman = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         eventually(lambda: listens(socket))
-        served = [serve(own.store, service, directory / f"{number}", text) for number, text in enumerate("ABA")]
+        served = []
+        for number, text in enumerate("ABA"):
+            build(own.store, text)
+            served.append(serve(own.store, service, directory / f"{number}"))
     finally:
         podman.terminate()
         podman.wait(SOON)
     assert served[0] == served[2] != served[1]
 
 
-def serve(store: Store, service: Service, directory: Path, text: str) -> str:
-    """Build, publish, and return the digest that is served: that of what podman pushes."""
-    build(store, text)
+def test_what_buildah_commits_again_with_another_annotation_is_served(own: Workshop, directory: Path) -> None:
+    service = Service(own.store, directory / "p", {"podman": {"command": own.store.command}})
+    images, served = [], []
+    for number, text in enumerate("ABA"):
+        images.append(commit(own.store, text))
+        served.append(serve(own.store, service, directory / f"{number}"))
+    assert len(set(images)) == 1
+    assert served[0] == served[2] != served[1]
+
+
+def test_what_buildah_commits_again_is_seen_by_a_running_service(own: Workshop, directory: Path) -> None:
+    """No event tells of it, and neither the image's ID nor, the third time, the listing changes."""
+    with Service(own.store, directory / "p") as service:
+        for number, text in enumerate("ABA"):
+            commit(own.store, text)
+            sent = pushed(own.store, "localhost/app:1", directory / f"{number}")
+            eventually(lambda now=sent: service.client.shows("app", "1", now))  # type: ignore[misc]
+
+
+def serve(store: Store, service: Service, directory: Path) -> str:
+    """Publish, and return the digest that is served: that of what podman pushes."""
     service.tell("sync")
     (view,) = seen.views(service, "--tree", str(service.tree))
     sent = pushed(store, "localhost/app:1", directory)

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +226,40 @@ def test_a_list_in_a_list_is_refused_by_podman_itself(workshop: Workshop) -> Non
     done = ask(*workshop.store.command, "manifest", "add", "localhost/outer:1", *local("inner"))
     index = json.loads(run("skopeo", "inspect", "--raw", workshop.store.skopeo_name("localhost/outer:1")))
     assert (done.returncode, index["manifests"]) == (125, None)
+
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "lost": Path.unlink,
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:100]),
+}
+"""What a killed build or a full disk makes of the file in which podman keeps a manifest."""
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("whose", ["list", "member"])
+def test_a_list_or_a_member_that_is_damaged_is_named_and_takes_nothing_from_what_is_published(
+    own: Workshop, directory: Path, whose: str, loss: str
+) -> None:
+    for architecture in ("amd64", "arm64"):
+        own.take(written(own, architecture, architecture), architecture)
+    image = make_list(own.store, "localhost/list:1", *local("amd64", "arm64"))
+    with Service(own.store, directory / "p") as service:
+        before = {name: shows(service, name) for name in ("amd64", "arm64", "list")}
+        damaged = image if whose == "list" else own.store.image_id("localhost/arm64:1")
+        LOSSES[loss](own.store.directory / "r" / "overlay-images" / damaged / "manifest")
+        own.store.build("localhost/later:1")
+        eventually(lambda: service.client.digest("later", "1"))
+        assert {name: service.client.digest(name, "1") for name in before} == before
+        (told,) = eventually(lambda: json.loads(service.ask("status", "--json").stdout)["damage"])
+        assert told["image"] == damaged
+        cold = Service(own.store, directory / "cold").ask("sync")
+        assert cold.returncode == 1
+        assert f"podman rmi -f {damaged}" in cold.stderr
+        assert cold.stdout.startswith({"list": "3 published", "member": "2 published"}[whose])
+        own.store.podman("rmi", "--force", damaged)
+        eventually(lambda: json.loads(service.ask("status", "--json").stdout).get("damage", []) == [])
+        gone = {"list": ("list",), "member": ("arm64",)}[whose]
+        eventually(lambda: all(service.client.digest(name, "1") is None for name in gone))
+        kept = {name: digest for name, digest in before.items() if name not in gone}
+        assert {name: service.client.digest(name, "1") for name in kept} == kept

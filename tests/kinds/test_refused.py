@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.podman.service import listens
-from tests.end_to_end.programs import SOON, eventually
+from tests.end_to_end.programs import SOON, eventually, run
 from tests.end_to_end.services import Service
 from tests.kinds import layouts, seen
 from tests.kinds.layouts import Layer, tar
@@ -84,6 +84,28 @@ def test_an_import_whose_config_names_the_compressed_bytes(own: Workshop, servic
     plain.write_bytes(tar("root"))
     own.store.podman("import", "--quiet", plain, "localhost/root:1")
     eventually(lambda: service.client.digest("root", "1"))
+
+
+@pytest.mark.parametrize("form", ["plain", "gzip"])
+def test_zstd_chunked_layers_that_are_not_the_tars_of_the_config(own: Workshop, service: Service, form: str) -> None:
+    """skopeo 1.9 writes other tars into them, and leaves the config as it was; later ones keep the tars."""
+    name = own.store.directory.name  # no other test's: what the registry has already is not made again
+    layers = [Layer(tar(f"{name} {number}", files=9)) for number in range(2)]
+    source = own.directory / "source"
+    layouts.write(source, [layer.gzipped() for layer in layers] if form == "gzip" else layers)
+    pushed = own.convert(source, f"docker://{own.registry}/{name}:1", "--dest-compress-format", "zstd:chunked")
+    sent = json.loads(run("skopeo", "inspect", "--raw", "--tls-verify=false", pushed))
+    assert all("io.containers.zstd-chunked.manifest-checksum" in layer["annotations"] for layer in sent["layers"])
+    own.pull(pushed, "chunked")
+    if version(own) >= 5:
+        eventually(lambda: service.client.digest("chunked", "1"))
+        assert seen.image(service.client, "chunked", "1").layers == tuple(layer.content for layer in layers)
+        return
+    said = refusal(service, "chunked:1")
+    assert layouts.digest(layers[0].content) in said
+    assert said.endswith("not retried until the image changes")
+    own.store.build("localhost/good:1")
+    eventually(lambda: service.client.digest("good", "1"))
 
 
 def test_a_config_that_names_another_layer_than_the_manifest(own: Workshop, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""The command that tries to break everything: it says how to repeat what it did, and leaves nothing when it ends."""
+"""The command that tries to break everything says how to repeat what it did, and leaves nothing when it is ended."""
 
 import json
 import os

@@ -124,7 +124,7 @@ class Service:
         layers = [f"sha256:{name}" for name in image["layers"]]
         fields = ("Id", "Digest", "RepoTags", "Labels", "Size", "ManifestType")
         more = {"RootFS": {"Type": "layers", "Layers": layers}, "Architecture": "amd64", "Os": "linux"}
-        more["Annotations"] = manifest.get("annotations", {})
+        more["Annotations"] = manifest.get("annotations", {}) if isinstance(manifest, dict) else {}
         return _json({name: image[name] for name in fields} | more)
 
     async def _exists(self, request: web.Request) -> web.Response:

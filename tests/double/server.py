@@ -244,10 +244,10 @@ async def _cut(request: web.Request, content: bytes) -> web.StreamResponse:
 
 def _annotations(manifest: bytes) -> dict[str, str]:
     """Return a manifest's annotations, whatever else is in it: podman reads a manifest nested 2,000 deep."""
-    annotations: dict[str, str] = {}
+    value: object = None
     with contextlib.suppress(ValueError, RecursionError):
-        annotations = json.loads(manifest.decode(errors="replace")).get("annotations", {})
-    return annotations
+        value = json.loads(manifest.decode(errors="replace"))
+    return value.get("annotations", {}) if isinstance(value, dict) else {}
 
 
 def _unknown(request: web.Request) -> web.Response:

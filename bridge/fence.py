@@ -24,9 +24,10 @@ _TOLD = 1000
 
 
 class Fence:
-    """Fences of one kind of thing. It remembers which failures the log has the traceback of."""
+    """Fences of one kind of thing. It remembers of the last `remembered` failures that the log has the traceback."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: int = _TOLD) -> None:
+        self._remembered = remembered
         self._told: OrderedDict[tuple[object, ...], None] = OrderedDict()
 
     @contextlib.contextmanager
@@ -68,6 +69,6 @@ class Fence:
             log.error("failed unexpectedly, please report it thing=%r error=%r", thing, found.what, exc_info=error)
         self._told[key] = None
         self._told.move_to_end(key)
-        while len(self._told) > _TOLD:
+        while len(self._told) > self._remembered:
             self._told.popitem(last=False)
         return found

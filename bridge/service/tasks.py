@@ -2,23 +2,33 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from bridge.conditions import Conditions, Kind
 from bridge.errors import BridgeError
 from bridge.fence import Fence
 
-FIRST_DELAY = 1.0
-MAX_DELAY = 60.0
-"""Seconds until a task that failed starts again: doubled each time from the first to the last."""
-PROBATION = 30.0
-"""Seconds after which a task that was started again counts as running."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """When a task that failed starts again. Seconds."""
+
+    first: float = 1.0
+    longest: float = 60.0
+    """The delay is doubled each time, from the first to the longest."""
+    probation: float = 30.0
+    """A task that has run for so long again counts as running, and its next delay is the first one."""
+
+
+_BACKOFF = Backoff()
 
 
 class Tasks:
     """Keeps tasks running for ever. The condition TasksRunning names those that failed and are started again."""
 
-    def __init__(self, conditions: Conditions) -> None:
+    def __init__(self, conditions: Conditions, backoff: Backoff = _BACKOFF) -> None:
         self._conditions = conditions
+        self._backoff = backoff
         self._failed: dict[str, str] = {}
         self._fence = Fence()
         self._tell()
@@ -26,10 +36,10 @@ class Tasks:
     async def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work`, which never ends by itself, and start it again with backoff wherever it fails."""
         loop = asyncio.get_running_loop()
-        delay = FIRST_DELAY
+        delay = self._backoff.first
         while True:
             begun = loop.time()
-            recovering = loop.call_later(PROBATION, self._recover, name)
+            recovering = loop.call_later(self._backoff.probation, self._recover, name)
             try:
                 with self._fence.around(f"task {name}"):
                     await work()
@@ -38,12 +48,12 @@ class Tasks:
                 said = str(error)
             finally:
                 recovering.cancel()
-            if loop.time() - begun > PROBATION:
-                delay = FIRST_DELAY
+            if loop.time() - begun > self._backoff.probation:
+                delay = self._backoff.first
             self._failed[name] = f"{name} failed and starts again: {said}"
             self._tell()
             await asyncio.sleep(delay)
-            delay = min(delay * 2, MAX_DELAY)
+            delay = min(delay * 2, self._backoff.longest)
 
     def _recover(self, name: str) -> None:
         self._failed.pop(name, None)

@@ -121,7 +121,7 @@ class Double:
             path = self.blob(hexdigest(content))
             if not path.exists():
                 path.write_bytes(content)
-        with self._change() as state:
+        with self.change() as state:
             entry = state.setdefault(made.id, _entry(made, time.time_ns() if when is None else when))
             _store_manifest(entry, made)
             _name(state, entry, names)
@@ -129,14 +129,14 @@ class Double:
 
     def tag(self, image_id: str, *names: str) -> None:
         """Give an image more names, which other images lose."""
-        with self._change() as state:
+        with self.change() as state:
             _name(state, state[image_id], names)
         for name in names:
             self.emit("tag", name, actor=image_id)
 
     def untag(self, *names: str) -> None:
         """Take names away; the image stays."""
-        with self._change() as state:
+        with self.change() as state:
             for image in state.values():
                 image["RepoTags"] = [name for name in image["RepoTags"] if name not in names]
         for name in names:
@@ -144,7 +144,7 @@ class Double:
 
     def remove(self, image_id: str) -> None:
         """Remove an image with all its names; its bytes go too, as far as no other image has them."""
-        with self._change() as state:
+        with self.change() as state:
             gone = state.pop(image_id)
             needed = {name for image in state.values() for name in image["blobs"]}
         for name in set(gone["blobs"]) - needed:
@@ -153,7 +153,7 @@ class Double:
 
     def damage(self, image_id: str, part: str) -> None:
         """Lose a part of an image: its `manifest`, its `config` or its `layer`; see `server.refusal`."""
-        with self._change() as state:
+        with self.change() as state:
             state[image_id]["lost"] = part
 
     def ring(self) -> None:
@@ -168,7 +168,8 @@ class Double:
             append(self.root / "events.jsonl", json.dumps(event(action, name, actor=actor, kind=kind)))
 
     @contextmanager
-    def _change(self) -> Iterator[dict[str, Any]]:
+    def change(self) -> Iterator[dict[str, Any]]:
+        """Have every image by ID, to change them as the listing shows them."""
         with (self.root / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             state = self.images()

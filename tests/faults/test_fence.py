@@ -64,20 +64,19 @@ async def view(world: World, reference: str) -> dict[str, Any]:
     return dict(found)
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
 async def test_a_manifest_that_cannot_be_read_fails_its_image_alone_and_for_good(
-    world: World, name: str, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    more, words = MANIFESTS[name]
     async with world.podman(), world.service():
-        good = world.double.build("localhost/good:1")
-        world.double.add(with_manifest(make([text_layer("bad")]), more), "localhost/bad:1")
-        message = await world.failed("bad:1")
-        later = world.double.build("localhost/later:1")
-        await world.shows({"good:1": good.id, "later:1": later.id})
-        assert await world.pull("later", "1") == later.id
-        assert words in message
-        assert message.endswith("not retried until the image changes")
+        expected = {"good:1": world.double.build("localhost/good:1").id}
+        for number, (name, (more, words)) in enumerate(MANIFESTS.items()):
+            world.double.add(with_manifest(make([text_layer(name)]), more), f"localhost/bad:{number}")
+            message = await world.failed(f"bad:{number}")
+            assert words in message, name
+            assert message.endswith("not retried until the image changes"), name
+            expected[f"later:{number}"] = world.double.build(f"localhost/later:{number}").id
+            await world.shows(expected)
+            assert await world.pull("later", str(number)) == expected[f"later:{number}"]
     assert "Traceback" not in caplog.text
 
 
@@ -166,7 +165,7 @@ async def test_a_damaged_manifest_fails_until_the_image_is_there_again(world: Wo
         world.double.add(damaged, "localhost/damaged:1")
         await world.failed("damaged:1")
         world.double.remove(damaged.id)
-        await world.shows({"good:1": good.id})
+        await eventually(world.has_no_failure, what="a look without the image")
         world.double.blob(damaged.digest.removeprefix("sha256:")).write_bytes(damaged.manifest)
         world.double.add(damaged, "localhost/damaged:1")
         await world.shows({"good:1": good.id, "damaged:1": damaged.id})
@@ -180,75 +179,67 @@ def shelf(world: World) -> Shelf:
     return shelf
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-async def test_a_strange_config_is_no_reason_not_to_call_a_hook(world: World, shelf: Shelf, name: str) -> None:
+async def test_a_strange_config_is_no_reason_not_to_call_a_hook(world: World, shelf: Shelf) -> None:
     shelf.record("post-publish")
     async with world.podman(), world.service():
-        made = with_config(make([text_layer("app")]), CONFIGS[name])
-        world.double.add(made, "localhost/app:1")
-        await world.shows({"app:1": made.id})
-        await eventually(lambda: len(shelf.documents()) == 1)
+        made = [with_config(make([text_layer(name)]), more) for name, more in CONFIGS.items()]
+        for number, one in enumerate(made):
+            world.double.add(one, f"localhost/app:{number}")
         later = world.double.build("localhost/later:1")
-        await eventually(lambda: len(shelf.documents()) == 2)
-        await world.shows({"app:1": made.id, "later:1": later.id})
+        await world.shows({f"app:{number}": one.id for number, one in enumerate(made)} | {"later:1": later.id})
+        await eventually(lambda: len(shelf.documents()) == len(CONFIGS) + 1)
+        assert {one["image"]["id"] for one in shelf.documents()} == {one.id for one in (*made, later)}
 
 
 MOMENTS = [-62167219200, -62135596800, 253402383599, -1, 2**62, -(2**62), 10**18]
 """Year 0, year 1, 9999-12-31T23:59:59-23:00, just before the epoch, and what no calendar has."""
 
 
-@pytest.mark.parametrize("created", MOMENTS)
-async def test_a_gate_is_asked_about_an_image_of_any_age(world: World, shelf: Shelf, created: int) -> None:
+async def test_a_gate_is_asked_about_an_image_of_any_age(world: World, shelf: Shelf) -> None:
     shelf.record("pre-publish")
     shelf.record("publish-failed")
+    made = [make([text_layer(f"made at {created}")]) for created in MOMENTS]
+    for number, (created, one) in enumerate(zip(MOMENTS, made, strict=True)):
+        world.double.add(one, f"localhost/app:{number}")
+        with world.double.change() as state:
+            state[one.id]["Created"] = created
     async with world.podman(), world.service():
-        made = make([text_layer("app")])
-        changed(world, made, Created=created)
-        await world.shows({"app:1": made.id})
-        assert [one["image"]["id"] for one in shelf.documents("pre-publish")] == [made.id]
+        await world.shows({f"app:{number}": one.id for number, one in enumerate(made)})
+        assert {one["image"]["id"] for one in shelf.documents("pre-publish")} == {one.id for one in made}
+        assert shelf.documents("publish-failed") == []
 
 
-def changed(world: World, made: Made, **fields: object) -> None:
-    """Add an image as `localhost/app:1` of which the listing says something else."""
-    rings, emits, world.double.rings, world.double.emits = world.double.rings, world.double.emits, False, False
-    world.double.add(made)
-    with world.double._change() as state:
-        state[made.id] |= fields
-    world.double.rings, world.double.emits = rings, emits
-    world.double.tag(made.id, "localhost/app:1")
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        {"a": "x" * 3_000_000},
-        {f"label{number}": "y" * 1000 for number in range(3000)},
-        {"nul": "a\0b", "\0": "c"},
-        {"lines": "one\ntwo\r\nPODBRIDGE_TAG=forged", "command": "\x1b[2J\x9b"},
-        {"=": "=", "": "", "no key": "\u2028"},
-    ],
-    ids=["one large", "many", "NUL", "lines", "odd keys"],
+LABELS: tuple[dict[str, str], ...] = (
+    {"a": "x" * 3_000_000},
+    {f"label{number}": "y" * 1000 for number in range(3000)},
+    {"nul": "a\0b", "\0": "c"},
+    {"lines": "one\ntwo\r\nPODBRIDGE_TAG=forged", "command": "\x1b[2J\x9b"},
+    {"=": "=", "": "", "no key": "\u2028"},
 )
-async def test_a_hook_is_called_whatever_the_labels_hold(world: World, shelf: Shelf, labels: Mapping[str, str]) -> None:
+
+
+async def test_a_hook_is_called_whatever_the_labels_hold(world: World, shelf: Shelf) -> None:
     shelf.record("pre-publish")
     shelf.record("post-publish")
     async with world.podman(), world.service():
-        made = make([text_layer("app")], labels=labels)
-        world.double.add(made, "localhost/app:1")
-        await world.shows({"app:1": made.id})
-        await eventually(lambda: len(shelf.documents("post-publish")) == 1)
-        assert shelf.documents("pre-publish")[0]["image"]["labels"] == labels
+        made = [make([text_layer("app")], labels=labels) for labels in LABELS]
+        for number, one in enumerate(made):
+            world.double.add(one, f"localhost/app:{number}")
+        await world.shows({f"app:{number}": one.id for number, one in enumerate(made)})
+        await eventually(lambda: len(shelf.documents("post-publish")) == len(LABELS))
+        told = {one["image"]["id"]: one["image"]["labels"] for one in shelf.documents("pre-publish")}
+        assert [told[one.id] for one in made] == list(LABELS)
 
 
 class Strange:
-    """A transport that fails in a way that no code foresaw."""
+    """A transport that fails in a way that no code foresaw, for images by their IDs."""
 
-    def __init__(self, transport: Any, error: Exception, image_id: str) -> None:
-        self._transport, self._error, self._id = transport, error, image_id
+    def __init__(self, transport: Any, errors: Mapping[str, Exception]) -> None:
+        self._transport, self._errors = transport, errors
 
     async def write(self, job: Job) -> Written:
-        if job.image.id == self._id:
-            raise self._error
+        if job.image.id in self._errors:
+            raise self._errors[job.image.id]
         written: Written = await self._transport.write(job)
         return written
 
@@ -261,26 +252,28 @@ class Strange:
         return digest
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("strange"), RecursionError("deep"), MemoryError(), KeyError("x")], ids=repr
-)
+STRANGE = (ValueError("strange"), RecursionError("deep"), MemoryError(), KeyError("x"))
+
+
 async def test_an_unforeseen_exception_fails_its_image_alone_and_leaves_one_traceback(
-    world: World, error: Exception, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bad = make([text_layer("bad")])
+    bad = {f"bad:{number}": make([text_layer(repr(error))]) for number, error in enumerate(STRANGE)}
     async with world.podman(), world.service() as service:
         exporter = service.reconciler.parts.exporter
         right = exporter.transport
-        exporter.transport = Strange(right, error, bad.id)
-        world.double.add(bad, "localhost/bad:1")
-        assert type(error).__name__ in await world.failed("bad:1")
+        exporter.transport = Strange(right, dict(zip((made.id for made in bad.values()), STRANGE, strict=True)))
+        for (reference, made), error in zip(bad.items(), STRANGE, strict=True):
+            world.double.add(made, f"localhost/{reference}")
+            assert type(error).__name__ in await world.failed(reference)
         good = world.double.build("localhost/good:1")
         await world.shows({"good:1": good.id})
-        await eventually(lambda: world.attempts("bad:1", 2), what="it is tried again")
-        assert len([record for record in caplog.records if record.exc_info]) == 1
+        for reference in bad:
+            await eventually(lambda name=reference: world.attempts(name, 2), what="it is tried again")  # type: ignore[misc]
+        assert len([record for record in caplog.records if record.exc_info]) == len(STRANGE)
         exporter.transport = right
         await world.control_do("POST", "/resync")
-        await world.shows({"good:1": good.id, "bad:1": bad.id})
+        await world.shows({"good:1": good.id} | {reference: made.id for reference, made in bad.items()})
         assert (await world.condition("TasksRunning"))["status"] is True
 
 
@@ -313,36 +306,48 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
 @pytest.mark.parametrize("status", [200, 500])
-async def test_a_podman_that_lies_ends_nothing(world: World, lie: str, status: int) -> None:
-    good = world.double.build("localhost/good:1")
+async def test_a_podman_that_lies_at_the_start_ends_nothing(world: World, status: int) -> None:
+    expected = {"good:1": world.double.build("localhost/good:1").id}
     async with world.podman():
-        async with world.service():
-            await world.shows({"good:1": good.id})
-        for question in ("version", "info", "inspect", "exists"):
-            world.double.faults.lie(question, LIES[lie], status=status)
-        async with world.service():
-            world.double.faults.lie("listing", LIES[lie], status=status)
-            events = LIES[lie].decode(errors="surrogateescape")
+        assert (await world.command("sync")).code == 0
+        for number, (name, lie) in enumerate(LIES.items()):
+            for question in ("version", "info", "inspect", "exists"):
+                world.double.faults.lie(question, lie, status=status)
+            async with world.service():
+                expected[f"later:{number}"] = world.double.build(f"localhost/later:{number}", name).id
+                await world.shows(expected)
+                assert (await world.condition("TasksRunning"))["status"] is True, name
+            for question in ("version", "info", "inspect", "exists"):
+                world.double.faults.heal(f"answer-{question}")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_podman_that_lies_while_the_service_runs_ends_nothing(world: World, status: int) -> None:
+    expected = {"good:1": world.double.build("localhost/good:1").id}
+    async with world.podman(), world.service():
+        for number, (name, lie) in enumerate(LIES.items()):
+            world.double.faults.lie("listing", lie, status=status)
+            events = lie.decode(errors="surrogateescape")
             world.double.faults.add("events", "lines", lines=[events, '{"Type":"image","Action":[]}', '{"Type":{}}'])
-            later = world.double.build("localhost/later:1")
-            await world.shows({"good:1": good.id, "later:1": later.id})
-            assert await world.pull("good", "1") == good.id
-            assert (await world.condition("TasksRunning"))["status"] is True
+            expected[f"later:{number}"] = world.double.build(f"localhost/later:{number}", name).id
+            await world.shows(expected)
+            assert await world.pull("good", "1") == expected["good:1"]
+            assert (await world.condition("TasksRunning"))["status"] is True, name
 
 
-@pytest.mark.parametrize("lie", [lie for lie in LIES if lie != "null"])
-async def test_a_listing_that_lies_is_told_by_sync_and_withdraws_nothing(world: World, lie: str) -> None:
+async def test_a_listing_that_lies_is_told_by_sync_and_withdraws_nothing(world: World) -> None:
     good = world.double.build("localhost/good:1")
     async with world.podman():
         assert (await world.command("sync")).code == 0
-        world.double.faults.lie("listing", LIES[lie], times=None)
-        answer = await world.command("sync")
-        assert answer.code == 1
-        assert answer.errors.splitlines()[-1].startswith("podbridge: podman's ")
-        assert "Traceback" not in answer.errors
-        assert world.shown() == {"good:1": good.id}
+        for name in LIES.keys() - {"null"}:
+            world.double.faults.lie("listing", LIES[name], times=None)
+            answer = await world.command("sync")
+            assert answer.code == 1, name
+            assert answer.errors.splitlines()[-1].startswith("podbridge: podman's "), name
+            assert "Traceback" not in answer.errors, name
+            assert world.shown() == {"good:1": good.id}
+            world.double.faults.heal("answer-listing")
 
 
 INDEXES: dict[str, bytes] = {
@@ -363,19 +368,22 @@ ANNOTATIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [*INDEXES, *(f"{key} {value[:30]}" for key, values in ANNOTATIONS.items() for value in values)]
-)
-async def test_a_damaged_index_is_published_anew_and_stops_nothing(world: World, name: str) -> None:
-    good, app = world.double.build("localhost/good:1"), world.double.build("localhost/app:1")
+async def test_a_damaged_index_is_published_again_and_stops_nothing(world: World) -> None:
+    names = [*INDEXES, *(f"{key} {value[:30]}" for key, values in ANNOTATIONS.items() for value in values)]
+    expected = {"good:1": world.double.build("localhost/good:1").id}
+    expected |= {f"app{n}:1": world.double.build(f"localhost/app{n}:1", name).id for n, name in enumerate(names)}
     async with world.podman():
         assert (await world.command("sync")).code == 0
-        index = world.tree / "repositories/app/_oci/index.json"
-        index.write_bytes(INDEXES.get(name) or annotated(index.read_bytes(), name))
+        for number, name in enumerate(names):
+            index = world.tree / f"repositories/app{number}/_oci/index.json"
+            index.write_bytes(INDEXES.get(name) or annotated(index.read_bytes(), name))
         async with world.service():
-            await world.shows({"good:1": good.id, "app:1": app.id})
-            assert {one["reference"] for one in (await world.control_get("/publications"))["publications"]} >= {"app:1"}
-            await eventually(lambda: world.pull("app", "1"))
+            await world.shows(expected)
+            assert {one["reference"] for one in (await world.control_get("/publications"))["publications"]} == {
+                *expected
+            }
+            for number, name in enumerate(names):
+                await eventually(lambda n=number: world.pull(f"app{n}", "1"), what=name)  # type: ignore[misc]
 
 
 def annotated(content: bytes, name: str) -> bytes:
@@ -406,12 +414,12 @@ async def test_a_request_that_fails_unexpectedly_is_answered_500_and_told_once(
     async with world.podman(), world.service() as service:
         made = world.double.build("localhost/app:1")
         await world.shows({"app:1": made.id})
-        facts, service.facts.sockets = service.facts.sockets, {"x": object()}  # type: ignore[dict-item]
+        service.facts.sockets["x"] = object()  # type: ignore[assignment]
         for _ in range(3):
             with pytest.raises(AssertionError, match="the service failed on this"):
                 await world.status()
-        service.facts.sockets = facts
-        assert (await world.status())["counts"]["published"] == 1
+        del service.facts.sockets["x"]
+        await world.settled()
         assert len([record for record in caplog.records if record.exc_info]) == 1
 
 

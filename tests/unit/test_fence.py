@@ -5,14 +5,12 @@ import logging
 
 import pytest
 
-from bridge import fence
 from bridge.changes import Action, Change, Changes
 from bridge.conditions import Conditions, Kind
 from bridge.errors import BridgeError, PodmanError, TreeError, UnforeseenError
 from bridge.fence import Fence
 from bridge.oci import Reference
-from bridge.service import tasks
-from bridge.service.tasks import Tasks
+from bridge.service.tasks import Backoff, Tasks
 from tests.double.gates import eventually
 
 UNFORESEEN = [
@@ -68,13 +66,13 @@ def test_a_failure_that_repeats_leaves_one_traceback(caplog: pytest.LogCaptureFi
     ], "one for each thing and each place"
 
 
-def test_what_was_told_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fence, "_TOLD", 10)
-    fenced = Fence()
-    for number in range(100):
+def test_what_was_told_is_remembered_within_bounds(caplog: pytest.LogCaptureFixture) -> None:
+    fenced = Fence(remembered=10)
+    for number in (*range(100), *range(90, 100), 0):
         with pytest.raises(BridgeError), fenced.around(f"image {number}"):
             _divide(number)
-    assert len(fenced._told) == 10
+    told = [record.getMessage().partition("'")[2].partition("'")[0] for record in caplog.records if record.exc_info]
+    assert told == [f"image {number}" for number in (*range(100), 0)], "the last ten once, the first once more"
 
 
 def test_within_a_fence_everything_ends_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,11 +98,7 @@ def test_a_listener_that_raises_stops_no_other() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("strange"), OSError(24, "Too many open files"), PodmanError("lies")])
-async def test_a_task_that_fails_starts_again_and_is_told_until_it_runs(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "FIRST_DELAY", 0.01)
-    monkeypatch.setattr(tasks, "PROBATION", 0.05)
+async def test_a_task_that_fails_starts_again_and_is_told_until_it_runs(error: Exception) -> None:
     conditions, starts = Conditions(), 0
     failing = asyncio.Event()
 
@@ -116,7 +110,7 @@ async def test_a_task_that_fails_starts_again_and_is_told_until_it_runs(
         await asyncio.Event().wait()
 
     async with asyncio.TaskGroup() as group:
-        kept = Tasks(conditions)
+        kept = Tasks(conditions, Backoff(first=0.01, probation=0.05))
         assert conditions[Kind.TASKS_RUNNING].status is True
         running = [group.create_task(kept.keep("events", work)), group.create_task(kept.keep("idle", _idle))]
         await eventually(lambda: starts > 3)

@@ -4,7 +4,7 @@ A process that the kernel has given to another parent cannot be found by its par
 not reach what a program starts itself. So every process of a test run has a mark of that run in its environment, which
 children inherit, and a guard outside the run kills all that have the mark when the run is over.
 
-    python -m tests.orphans MARK PID
+    python tests/orphans.py MARK PID
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import os
 import secrets
 import select
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,11 +23,9 @@ def guard() -> None:
     mark = f"{_NAME}={secrets.token_hex(8)}"
     unmarked = {key: value for key, value in os.environ.items() if key != _NAME}
     os.environ[_NAME] = mark.partition("=")[2]
-    subprocess.Popen(
-        [sys.executable, "-m", "tests.orphans", mark, str(os.getpid())],
-        cwd=Path(__file__).parents[1], env=unmarked, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    silent = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0), *((os.POSIX_SPAWN_DUP2, 0, to) for to in (1, 2))]
+    words = [sys.executable, __file__, mark, str(os.getpid())]
+    os.posix_spawn(sys.executable, words, unmarked, file_actions=silent, setsid=True)  # it is never waited for
 
 
 def marked(mark: str) -> list[int]:

@@ -34,8 +34,8 @@ from bridge.tree.sweeping import Leaving, Sweep, Swept, prune, remove_blobs
 
 log = logging.getLogger(__name__)
 
-_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-"""What a disk says that can be read and not be written."""
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
+"""What a disk says that can be read and not be written, for good or until it has room."""
 
 _SMALL = 1 << 20
 """Bytes up to which a blob is read again when it comes once more: every config, and nearly every manifest."""

@@ -35,7 +35,11 @@ def verify_command(context: click.Context, /, json_output: bool, repair: bool, *
     else:
         for fault in faults:
             click.echo(fault.words)
-        taken_out = " and mended or taken out; the next pass publishes again what needs them" if repair else ""
+        taken_out = (
+            " and mended or taken out; the next pass publishes again what needs them"
+            if repair
+            else "; --repair, with podbridge stopped, mends or takes out what is wrong"
+        )
         click.echo(f"{text.counted(len(faults), 'fault')} found{taken_out}" if faults else "the tree is whole")
         if copied.files:
             _say_copies(copied, copies(tree) if repair else None)

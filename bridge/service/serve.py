@@ -71,7 +71,10 @@ def _say_writable(tree: Tree, conditions: Conditions) -> None:
     if tree.is_writable:
         conditions.confirm(Kind.TREE_WRITABLE)
     else:
-        message = f"{tree.paths.root} can only be read: it is served as it is, and nothing is published into it"
+        message = (
+            f"{tree.paths.root} can only be read, or its disk is full: "
+            "it is served as it is, and nothing is published into it"
+        )
         conditions.deny(Kind.TREE_WRITABLE, "ReadOnly", message)
 
 

@@ -110,7 +110,7 @@ class Closures:
             return
         blob = self._paths.blob(part.digest)
         if spare is not None and disk.size(spare.blob(part.digest)) == part.size:
-            blob.unlink(missing_ok=True)
+            disk.remove(blob)
             disk.link(spare.blob(part.digest), blob)
             return
         what = f"the tree lacks blob {part.digest}" if found < 0 else f"blob {part.digest} is cut short"

@@ -45,7 +45,9 @@ def check_version(paths: TreePaths, *, new: bool) -> None:
         msg = f"{paths.root} is no podbridge tree: {found} and no podbridge.json"
         raise TreeError(msg) from None
     except (InvalidError, KeyError) as error:
-        msg = f"{paths.version} is damaged: {error}"
+        msg = (
+            f"{paths.version} is damaged: {error}; remove it, and the next `podbridge sync` or `serve` writes it again"
+        )
         raise TreeError(msg) from error
     if version > FORMAT_VERSION:
         msg = (

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,6 +70,9 @@ def read(path: Path) -> bytes:
     """Return the bytes of a file; raise TreeError where the disk has lost them, OSError as always for anything else."""
     try:
         return _insist(path.read_bytes)
+    except IsADirectoryError as error:
+        msg = f"{path} is a directory, and should be a file"
+        raise TreeError(msg) from error
     except OSError as error:
         if error.errno != errno.EIO:
             raise
@@ -96,13 +100,30 @@ def write_atomically(path: Path, content: bytes, scratch: Path, *, settled: bool
     temporary = scratch / f"{os.getpid()}-{path.name}"
     try:
         write_file(temporary, content)
-        temporary.rename(path)
+        put(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
     if settled:
         sync_directory(path.parent)
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Give a file its place in one rename, over what else is there."""
+    try:
+        temporary.rename(path)
+    except IsADirectoryError:
+        remove(path)
+        temporary.rename(path)
+
+
+def remove(path: Path) -> None:
+    """Remove what lies in the place of a file, if anything: a directory, too, which no publisher makes there."""
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        shutil.rmtree(path)
 
 
 def sync_directory(path: Path) -> None:
@@ -170,11 +191,12 @@ def _copy_bytes(original: BinaryIO, made: BinaryIO) -> None:
 
 
 def size(path: Path | str) -> int:
-    """Return the bytes of a file; -1 where it is missing."""
+    """Return the bytes of a file; -1 if there is none, or something else has its name."""
     try:
-        return os.stat(path).st_size  # noqa: PTH116 # of each blob of a tree: a Path costs more than the call
+        status = os.stat(path)  # noqa: PTH116 # of each blob of a tree: a Path costs more than the call
     except (FileNotFoundError, NotADirectoryError):
         return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 def is_same(one: Path | str, other: Path | str) -> bool:

@@ -37,7 +37,7 @@ def link(paths: TreePaths, repository: RepositoryPaths, parts: Iterable[Part]) -
 def _place(paths: TreePaths, part: Part, place: Path) -> None:
     """Link a blob to its place, over what else is there; a copy of its size stays where no link can be made."""
     blob, temporary = paths.blob(part.digest), paths.staging / f"{os.getpid()}-{part.digest.hex}"
-    temporary.unlink(missing_ok=True)
+    disk.remove(temporary)
     try:
         os.link(blob, temporary)
     except OSError as error:
@@ -48,7 +48,7 @@ def _place(paths: TreePaths, part: Part, place: Path) -> None:
         if error.errno == errno.EMLINK:
             _renew(paths, part, temporary)
         disk.link(blob, temporary)
-    temporary.rename(place)
+    disk.put(temporary, place)
 
 
 def _renew(paths: TreePaths, part: Part, temporary: Path) -> None:

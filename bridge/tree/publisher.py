@@ -34,8 +34,8 @@ from bridge.tree.sweeping import Leaving, Sweep, Swept, prune, remove_blobs
 
 log = logging.getLogger(__name__)
 
-_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-"""What a disk says that can be read and not be written."""
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
+"""What a disk says that can be read and not be written, for good or until it has room."""
 
 _SMALL = 1 << 20
 """Bytes up to which a blob is read again when it comes once more: every config, and nearly every manifest."""
@@ -77,7 +77,7 @@ class Tree:
             if self._read_only and error.errno in _READ_ONLY and self.paths.version.exists():
                 self._read()
                 return self
-            msg = f"cannot use {error.filename or self.paths.root} as a tree: {error.strerror}"
+            msg = f"cannot use {error.filename2 or error.filename or self.paths.root} as a tree: {error.strerror}"
             raise TreeError(msg) from error
         return self
 
@@ -248,7 +248,7 @@ class Tree:
         for digest in set(digests):
             for place in (self.paths.blob(digest), *(self._place(found, digest) for found in repositories(self.paths))):
                 if disk.is_damaged(place, digest):
-                    place.unlink()
+                    disk.remove(place)
         return self._mend_all(list(self._indexes))
 
     def _place(self, repository: Repository, digest: Digest) -> Path:
@@ -348,7 +348,7 @@ class Tree:
             if disk.size(blob) == size and (size > _SMALL or not disk.is_damaged(blob, digest)):
                 return
             file.chmod(0o644)
-            blob.unlink(missing_ok=True)
+            disk.remove(blob)
             disk.link(file, blob)
 
     def lend(self, digest: Digest, place: Path) -> int:
@@ -483,7 +483,7 @@ class Tree:
             with self._writing(leaving.kept.repository):
                 self._change(leaving.kept)
         for link in leaving.links:
-            link.unlink(missing_ok=True)
+            disk.remove(link)
         if leaving.links or not leaving.kept:
             prune(self.paths, leaving.directory)
 

@@ -41,9 +41,13 @@ def set_aside(paths: TreePaths, repository: Repository) -> None:
     disk.make_directory(paths.damaged)
     time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     place = paths.damaged / f"{time}-{repository.name.replace('/', '+')[-_LONGEST:]}.json"
-    disk.link(paths.repository(repository).index, place)
+    index = paths.repository(repository).index
+    if index.is_dir():
+        index.rename(place)
+    else:
+        disk.link(index, place)
     disk.sync_directory(paths.damaged)
     log.error("damaged index is kept repository=%s way_out=%r", repository, words(paths, place.name))
     for name in kept(paths)[:-MOST]:
-        (paths.damaged / name).unlink(missing_ok=True)
+        disk.remove(paths.damaged / name)
         log.error("damaged index is given up, there are too many of them path=%s", paths.damaged / name)

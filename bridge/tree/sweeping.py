@@ -118,13 +118,15 @@ class Sweep:
     def blobs(self, staged: set[str]) -> Iterator[os.DirEntry[str]]:
         """Yield the blobs that no index references, and no staging directory, whose names are `staged`.
 
-        One that was referenced until now has had its grace.
+        One that was referenced until now has had its grace. A directory that is another's work is left to `verify`.
         """
         with os.scandir(self.paths.blobs) as entries:
             for entry in entries:
                 if entry.name in self.needed or entry.name in staged:
                     continue
-                if entry.name in self.released or self._is_past(("blob", entry.name), entry.stat().st_mtime):
+                if entry.name in self.released or (
+                    not entry.is_dir() and self._is_past(("blob", entry.name), entry.stat().st_mtime)
+                ):
                     yield entry
 
     def end(self) -> None:
@@ -151,7 +153,9 @@ class Sweep:
         for algorithm in disk.names(blobs):
             for name in set(disk.names(f"{blobs}/{algorithm}")) - after:
                 link = Path(blobs, algorithm, name)
-                if name in before or self._is_past((str(directory.root), name), link.lstat().st_ctime):
+                if name in before or (
+                    not link.is_dir() and self._is_past((str(directory.root), name), link.lstat().st_ctime)
+                ):
                     yield link
                 else:
                     self.needed.add(name)
@@ -172,7 +176,7 @@ def remove_blobs(paths: TreePaths, entries: Iterator[os.DirEntry[str]], *, dry_r
         freed += size + encodings.drop(paths, entry.name, dry_run=dry_run)
         count += 1
         if not dry_run:
-            Path(entry.path).unlink(missing_ok=True)
+            disk.remove(Path(entry.path))
     return count, freed
 
 

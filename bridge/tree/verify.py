@@ -1,5 +1,6 @@
 """Checking a tree offline: every byte is hashed again, every reference followed, every view compared; and repairing."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def repair(root: Path, faults: Iterable[Fault]) -> None:
     with Tree(root) as tree:
         for fault in faults:
             if fault.file is not None:
-                fault.file.unlink(missing_ok=True)
+                disk.remove(fault.file)
         tree.set_damaged_aside()
         tree.discard(fault.blob for fault in faults if fault.blob is not None)
 
@@ -101,22 +102,27 @@ def _blobs(paths: TreePaths, progress: Progress) -> Iterator[Fault]:
         done += max(0, disk.size(path))
         progress(done, total)
     for place, blob in _places(paths):
-        if disk.size(place) >= 0 and not disk.is_same(place, blob):
+        if not disk.is_same(place, blob):
             yield from _blob(place, f"blob {place}")
             done += max(0, disk.size(place))
             progress(done, total)
 
 
 def _blob(path: Path, called: str) -> Iterator[Fault]:
+    named = _named(path)
+    if named is None:
+        if os.path.lexists(path):
+            yield Fault(f"{path} is no blob; --repair removes it", file=path)
+        return
     try:
         digest, _ = disk.hash_file(path)
     except FileNotFoundError:
         return  # swept while this ran
     except OSError as error:
-        yield Fault(f"{called}: {error.strerror}", _named(path))
+        yield Fault(f"{called}: {error.strerror}", named)
         return
     if digest.hex != path.name:
-        yield Fault(f"{called}: its bytes have digest {digest}", _named(path))
+        yield Fault(f"{called}: its bytes have digest {digest}", named)
 
 
 def _places(paths: TreePaths) -> Iterator[tuple[Path, Path]]:

@@ -84,7 +84,7 @@ def _expected(paths: RepositoryPaths, index: Index) -> _Views:
 
 def remove(paths: RepositoryPaths) -> None:
     """Remove the views of a repository, the references first."""
-    paths.tags.unlink(missing_ok=True)
+    disk.remove(paths.tags)
     for directory in (paths.references, paths.manifests):
         _keep(directory, ())
         with suppress(FileNotFoundError):
@@ -147,7 +147,7 @@ def _link(directory: Path, links: Mapping[str, str], scratch: Path) -> None:
         temporary = scratch / f"{os.getpid()}-{name}"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
-        temporary.rename(link)
+        disk.put(temporary, Path(link))
 
 
 def _target(link: str) -> str:
@@ -159,4 +159,4 @@ def _target(link: str) -> str:
 
 def _keep(directory: Path, names: Iterable[str]) -> None:
     for name in set(disk.names(directory)) - set(names):
-        (directory / name).unlink(missing_ok=True)
+        disk.remove(directory / name)

@@ -40,7 +40,7 @@ def test_verify_finds_a_flipped_byte(root: Path) -> None:
     assert done.returncode == 1
     fault, summary = done.stdout.splitlines()
     assert fault.startswith(f"blob {layer.name}: its bytes have digest sha256:")
-    assert summary == "1 fault found"
+    assert summary == "1 fault found; --repair, with podbridge stopped, mends or takes out what is wrong"
     assert len(json.loads(podbridge("verify", "--tree", root, "--json").stdout)["faults"]) == 1
 
 

@@ -135,6 +135,30 @@ async def test_a_start_on_a_full_disk_serves_what_is_there(small: World) -> None
             await eventually(lambda: len(small.shown()) == 2)
 
 
+async def test_a_start_on_a_full_disk_that_has_to_mend_serves_what_is_there_and_mends_when_there_is_room(
+    small: World,
+) -> None:
+    small.settings |= {"resync": "1s"}
+    async with small.podman():
+        async with small.service():
+            made = small.double.build("localhost/app:1")
+            await small.shows({"app:1": made.id})
+        catalog = small.tree / "repositories/_catalog.json"
+        catalog.unlink()
+        filler = await fill(small)
+        async with small.service(ready=0):
+            assert await small.pull("app", "1") == made.id
+            assert (await small.condition("TreeWritable"))["status"] is False
+            filler.unlink()
+
+            async def writable() -> bool:
+                return (await small.condition("TreeWritable"))["status"] is True
+
+            await eventually(writable)
+            assert catalog.exists()
+            await small.shows({"app:1": made.id})
+
+
 async def test_a_sweep_that_fails_does_not_end_the_service_and_is_tried_again(small: World) -> None:
     small.settings["resync"] = "1s"
     async with small.podman(), small.service() as service:

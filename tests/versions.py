@@ -50,6 +50,21 @@ A_REFUSED_STREAM_IS_NEVER_OPEN = Fact((5, 1))
 A_PUSH_TELLS_ITS_DIGEST = Fact((4, 6))
 """The stream of a push over libpod's API has a record `manifestdigest`."""
 
+A_LISTING_PASSES_OVER_A_LOST_LAYER = Fact((5, 4))
+"""An image that lacks a layer is left out of the listing without a word. Before, the whole listing fails for it."""
+
+A_LISTING_FAILS_FOR_A_LOST_LIST = Fact((5, 5))
+"""A manifest list without its manifest fails every listing, whatever the filters. Before, `id!` leaves it out."""
+
+A_LISTING_NAMES_NO_GARBLED_LIST = Fact((5, 4))
+"""The words with which a listing fails for a manifest list that is no JSON do not name it."""
+
+A_BUILD_TELLS_ITS_ANNOTATIONS = Fact((5, 5))
+"""`build --annotation` writes into the history too, so other annotations make another image."""
+
+A_SAVE_NEEDS_MEDIA_TYPES = Fact((5, 4))
+"""`image save` fails for a layer whose manifest tells no media type."""
+
 
 def parse(text: str) -> Version:
     """Return the numbers of a version."""

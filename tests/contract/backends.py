@@ -40,6 +40,10 @@ class Backend:
         """Where the service listens."""
         return self.directory / "s"
 
+    def place(self, name: str) -> str:
+        """Return how skopeo names an image of a store of podman's own."""
+        return f"containers-storage:[overlay@{self.directory / 'r'}+{self.directory / 'rr'}]{name}"
+
     def run(self, *words: str) -> str:
         """Run a command to its end and return what it printed."""
         done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False, timeout=120)

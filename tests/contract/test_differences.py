@@ -24,19 +24,14 @@ def real() -> Iterator[Backend]:
 
 def raw(backend: Backend, name: str) -> dict[str, Any]:
     """Return the manifest or the index that podman holds."""
-    told: dict[str, Any] = json.loads(run("skopeo", "inspect", "--raw", place(backend, name)))
+    told: dict[str, Any] = json.loads(run("skopeo", "inspect", "--raw", backend.place(name)))
     return told
-
-
-def place(backend: Backend, name: str) -> str:
-    """Return how skopeo names an image of the store."""
-    return f"containers-storage:[overlay@{backend.directory / 'r'}+{backend.directory / 'rr'}]{name}"
 
 
 def saved(backend: Backend, layer: Layer, directory: Path) -> tuple[str, bool]:
     """Save an image of one layer; return the layer's media type in what was saved, and if the layer is there too."""
     layouts.write(directory / "made", [layer])
-    run("skopeo", "copy", "--quiet", f"dir:{directory / 'made'}", place(backend, "localhost/made:1"))
+    run("skopeo", "copy", "--quiet", f"dir:{directory / 'made'}", backend.place("localhost/made:1"))
     backend.run(
         "image", "save", "--quiet", "--format=oci-dir", "--uncompressed", f"--output={directory / 'o'}", "made:1"
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge import oci
+from tests import versions
 from tests.end_to_end.programs import ask, eventually, run, scratch
 from tests.end_to_end.services import Service
 from tests.end_to_end.stores import Store, survey
@@ -236,11 +237,18 @@ LOSSES: dict[str, Callable[[Path], object]] = {
 """What a killed build or a full disk makes of the file in which podman keeps a manifest."""
 
 
+def damage(service: Service) -> list[str]:
+    """Return the IDs of the images that podman cannot read, empty for one that it does not name; in order."""
+    return sorted(one.get("image", "") for one in json.loads(service.ask("status", "--json").stdout).get("damage", []))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("whose", ["list", "member"])
 def test_a_list_or_a_member_that_is_damaged_is_named_and_takes_nothing_from_what_is_published(
     own: Workshop, directory: Path, whose: str, loss: str
 ) -> None:
+    is_blind = (whose, loss) == ("list", "lost") and versions.A_LISTING_FAILS_FOR_A_LOST_LIST.holds()
+    is_named = whose == "member" or loss == "lost" or not versions.A_LISTING_NAMES_NO_GARBLED_LIST.holds()
     for architecture in ("amd64", "arm64"):
         own.take(written(own, architecture, architecture), architecture)
     image = make_list(own.store, "localhost/list:1", *local("amd64", "arm64"))
@@ -249,16 +257,22 @@ def test_a_list_or_a_member_that_is_damaged_is_named_and_takes_nothing_from_what
         damaged = image if whose == "list" else own.store.image_id("localhost/arm64:1")
         LOSSES[loss](own.store.directory / "r" / "overlay-images" / damaged / "manifest")
         own.store.build("localhost/later:1")
-        eventually(lambda: service.client.digest("later", "1"))
+        if is_blind:
+            eventually(lambda: damaged in service.ask("status").stdout)
+        else:
+            eventually(lambda: service.client.digest("later", "1"))
+            assert eventually(lambda: damage(service)) == ([damaged] if is_named else ["", damaged])
         assert {name: service.client.digest(name, "1") for name in before} == before
-        (told,) = eventually(lambda: json.loads(service.ask("status", "--json").stdout)["damage"])
-        assert told["image"] == damaged
         cold = Service(own.store, directory / "cold").ask("sync")
         assert cold.returncode == 1
-        assert f"podman rmi -f {damaged}" in cold.stderr
-        assert cold.stdout.startswith({"list": "3 published", "member": "2 published"}[whose])
+        if is_blind:
+            assert damaged in cold.stderr
+        else:
+            assert (f"podman rmi -f {damaged}" if is_named else "unexpected end of JSON input") in cold.stderr
+            assert cold.stdout.startswith({"list": "3 published", "member": "2 published"}[whose])
         own.store.podman("rmi", "--force", damaged)
-        eventually(lambda: json.loads(service.ask("status", "--json").stdout).get("damage", []) == [])
+        eventually(lambda: damage(service) == [])
+        eventually(lambda: service.client.digest("later", "1"))
         gone = {"list": ("list",), "member": ("arm64",)}[whose]
         eventually(lambda: all(service.client.digest(name, "1") is None for name in gone))
         kept = {name: digest for name, digest in before.items() if name not in gone}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.podman.service import listens
+from tests import versions
 from tests.end_to_end.programs import SOON, eventually, run
 from tests.end_to_end.services import Service
 from tests.kinds import layouts, seen
@@ -95,7 +96,7 @@ def test_zstd_chunked_layers_that_are_not_the_tars_of_the_config(own: Workshop, 
     layouts.write(source, [layer.gzipped() for layer in layers] if form == "gzip" else layers)
     pushed = own.convert(source, f"docker://{own.registry}/{name}:1", "--dest-compress-format", "zstd:chunked")
     sent = json.loads(run("skopeo", "inspect", "--raw", "--tls-verify=false", pushed))
-    assert all("io.containers.zstd-chunked.manifest-checksum" in layer["annotations"] for layer in sent["layers"])
+    assert all("zstd-chunked.manifest-checksum" in str(layer["annotations"]) for layer in sent["layers"])
     own.pull(pushed, "chunked")
     if version(own) >= 5:
         eventually(lambda: service.client.digest("chunked", "1"))
@@ -149,7 +150,9 @@ def test_a_manifest_that_is_not_the_same_to_all_clients_is_refused_for_good(
     value = json.loads((directory / "manifest.json").read_bytes())
     (directory / "manifest.json").write_text(json.dumps(UNCLEAR[what](value)))
     own.take(f"dir:{directory}", "unclear")
-    assert "not retried until the image changes" in refusal(service, "unclear:1")
+    is_podmans = "media type" in what and versions.A_SAVE_NEEDS_MEDIA_TYPES.holds()
+    words = "cannot update unknown MIME type" if is_podmans else "not retried until the image changes"
+    assert words in refusal(service, "unclear:1")
 
 
 def test_docker_schema_1_until_it_is_converted(own: Workshop, service: Service, directory: Path) -> None:

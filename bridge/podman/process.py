@@ -54,7 +54,8 @@ async def run(
 async def read(process: asyncio.subprocess.Process, title: str) -> tuple[bytes, bytes]:
     """Read the output and the last words of a program to their end, and wait for it.
 
-    Raises BadAnswerError, and leaves the program to its caller, if its output has more than `bounds.OUTPUT` bytes.
+    If its output has more than `bounds.OUTPUT` bytes, its process group is killed, the rest is dropped, and
+    BadAnswerError is raised.
     """
     output, words = await asyncio.gather(_output(process, title), _last_words(process))
     await process.wait()
@@ -64,11 +65,14 @@ async def read(process: asyncio.subprocess.Process, title: str) -> tuple[bytes, 
 async def _output(process: asyncio.subprocess.Process, title: str) -> bytes:
     assert process.stdout is not None  # noqa: S101 - it was started with a pipe
     found = bytearray()
-    while chunk := await process.stdout.read(_CHUNK):
-        found += chunk
+    while chunk := await process.stdout.read(_CHUNK):  # to the end in every case: a pipe that is left stays open
         if len(found) > bounds.OUTPUT:
-            msg = f"{title} wrote more than {bounds.OUTPUT} bytes and was ended"
-            raise BadAnswerError(msg)
+            programs.signal_group(process.pid, signal.SIGKILL)
+        else:
+            found += chunk
+    if len(found) > bounds.OUTPUT:
+        msg = f"{title} wrote more than {bounds.OUTPUT} bytes and was ended"
+        raise BadAnswerError(msg)
     return bytes(found)
 
 

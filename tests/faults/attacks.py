@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Process:
         return all(one["status"] is not False for one in conditions)
 
 
+def answers(path: Path) -> bool:
+    """Return True if a unix socket accepts: it has its name a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @contextlib.asynccontextmanager
 async def serving(world: World, descriptors: int) -> AsyncIterator[Process]:
     """Run a service that may open so many files, with its api socket in `api`, until its first pass is through."""
@@ -53,7 +60,7 @@ async def serving(world: World, descriptors: int) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(*limited, *service)
     ended = asyncio.create_task(process.wait())
     try:
-        await eventually(world.control.exists, what="the control socket")
+        await eventually(lambda: answers(world.control), what="the control socket")
         await world.settled()
         yield Process(world, process.pid, ended)
         assert process.returncode is None, "the service has ended"

@@ -128,8 +128,9 @@ def seed(world: World, images: dict[str, Made]) -> None:
         for text, made in images.items():
             with tree.stage() as directory:
                 for content in (*made.layers, made.config, made.manifest):
-                    (directory / "blob").write_bytes(content)
-                    tree.adopt(directory / "blob", Digest.of(content))
+                    digest = Digest.of(content)
+                    (directory / digest.hex).write_bytes(content)  # its own file: the tree links what it adopts
+                    tree.adopt(directory / digest.hex, digest)
             digest = Digest.parse(made.digest)
             descriptor = Descriptor(made.media_type, digest, len(made.manifest))
             reference = Reference.parse(text)

@@ -56,8 +56,8 @@ A_LISTING_PASSES_OVER_A_LOST_LAYER = Fact((5, 4))
 A_LISTING_FAILS_FOR_A_LOST_LIST = Fact((5, 5))
 """A manifest list without its manifest fails every listing, whatever the filters. Before, `id!` leaves it out."""
 
-A_LISTING_NAMES_NO_GARBLED_LIST = Fact((5, 4))
-"""The words with which a listing fails for a manifest list that is no JSON do not name it."""
+A_LISTING_NAMES_NO_GARBLED_MANIFEST = Fact((5, 4))
+"""The words with which a listing fails for a manifest that is no JSON do not name its image."""
 
 A_BUILD_TELLS_ITS_ANNOTATIONS = Fact((5, 5))
 """`build --annotation` writes into the history too, so other annotations make another image."""

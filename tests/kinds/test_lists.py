@@ -248,7 +248,7 @@ def test_a_list_or_a_member_that_is_damaged_is_named_and_takes_nothing_from_what
     own: Workshop, directory: Path, whose: str, loss: str
 ) -> None:
     is_blind = (whose, loss) == ("list", "lost") and versions.A_LISTING_FAILS_FOR_A_LOST_LIST.holds()
-    is_named = whose == "member" or loss == "lost" or not versions.A_LISTING_NAMES_NO_GARBLED_LIST.holds()
+    is_named = loss == "lost" or not versions.A_LISTING_NAMES_NO_GARBLED_MANIFEST.holds()
     for architecture in ("amd64", "arm64"):
         own.take(written(own, architecture, architecture), architecture)
     image = make_list(own.store, "localhost/list:1", *local("amd64", "arm64"))

@@ -16,7 +16,8 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard)
 shown = ["/bin/sh", "-c", "ulimit -S -n; ulimit -H -n"]
 print(subprocess.run(programs.guarded(shown), capture_output=True, text=True).stdout.split() == ["200", str(hard)])
 words, end = programs.bound(shown)
-print(subprocess.run(words, capture_output=True, text=True, pass_fds=(end,)).stdout.split() == ["200", str(hard)])
+own = {"pass_fds": (end,), "start_new_session": True}  # a group of its own: that is killed when this program ends
+print(subprocess.run(words, capture_output=True, text=True, **own).stdout.split() == ["200", str(hard)])
 """
 
 

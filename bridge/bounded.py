@@ -11,6 +11,7 @@ A message ends with CR LF, or with the last byte of a length that its head tells
 """
 
 import asyncio
+import socket
 from http import HTTPStatus
 from typing import Any
 
@@ -55,6 +56,8 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
         """Whether all that still comes is dropped, since the connection ends."""
         self._timer: asyncio.TimerHandle | None = None
         """What ends the wait for a head that has begun; None where none has."""
+        self._ends = False
+        """Whether the client is told that nothing more comes as soon as all that was written has been sent."""
         settings = {"max_field_size": limits.head, "max_headers": limits.fields, **settings}
         loop = asyncio.get_running_loop()
         super().__init__(manager, loop=loop, keepalive_timeout=limits.idle_seconds, **settings)
@@ -94,11 +97,33 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
             self._proceed()
         else:
             self._drop()
-            _end(transport)
+            self._end(transport)
+
+    def resume_writing(self) -> None:
+        """Let what writes go on, and end what has been sent whole."""
+        super().resume_writing()
+        if self._ends and self.transport is not None:
+            _shut(self.transport)
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        """Tell a client that nothing more comes, as soon as all that was written has been sent.
+
+        TLS has no such word. asyncio's `write_eof` is not for this: if the client has left by then, it raises, and
+        where something is left to be sent it does so in the loop, where nothing can take it.
+        """
+        if not transport.can_write_eof():
+            return
+        if transport.get_write_buffer_size():
+            self._ends = True
+            transport.set_write_buffer_limits(high=0)  # `resume_writing` is called when nothing is left
+        else:
+            _shut(transport)
 
     def _proceed(self) -> None:
-        """Give the parser what it may have now, and see what is left."""
+        """Give the parser what it may have now, and see what is left; nothing of a client that has left."""
         self._again = False
+        if self.transport is None or self.transport.is_closing():
+            self._drop()
         for _ in range(_TURN):
             if self._deaf or not (piece := self._piece()):
                 break
@@ -202,7 +227,7 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
             transport.abort()
             return
         transport.write(_written(self.refusal(status, message)))
-        _end(transport)
+        self._end(transport)
         self._timer = self._loop.call_later(_LINGER, transport.close)
 
 
@@ -227,10 +252,12 @@ def _behind(content: bytearray, end: bytes) -> int:
     return content.find(end) + len(end) if end in content else 0
 
 
-def _end(transport: asyncio.Transport) -> None:
-    """Tell a client that nothing more comes, as soon as it has read what was written; TLS has no such word."""
-    if transport.can_write_eof():
-        transport.write_eof()
+def _shut(transport: asyncio.Transport) -> None:
+    """Close our side of a connection; all of it where the client has left."""
+    try:
+        transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+    except OSError:
+        transport.abort()
 
 
 _LATE = "the head was not complete in time"

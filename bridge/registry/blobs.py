@@ -162,17 +162,38 @@ async def _write(response: Streamed, content: bytes) -> None:
 
 
 async def _sendfile(request: web.BaseRequest, response: Streamed, file: BinaryIO, span: Span) -> None:
-    if request.transport is None:
+    """Send a span of a file, by the kernel where it can: not with TLS, nor from every file system."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
         msg = "the client went away"
         raise ConnectionResetError(msg)
     file.seek(span.start)
+    begun = response.sent
+    encrypted = transport.get_extra_info("sslcontext") is not None
+    if encrypted or not await _by_kernel(transport, response, file, span):
+        await _copy(response, file, span)
+    if response.sent - begun != len(span):
+        msg = f"a blob ended at byte {span.start + response.sent - begun}"
+        raise TreeError(msg)
+
+
+async def _by_kernel(transport: asyncio.Transport, response: Streamed, file: BinaryIO, span: Span) -> bool:
+    """Return False if the kernel sends nothing of this file, or to this client."""
     try:
-        sent = await asyncio.get_running_loop().sendfile(request.transport, file, span.start, len(span))
+        await asyncio.get_running_loop().sendfile(transport, file, span.start, len(span), fallback=False)
+    except asyncio.SendfileNotAvailableError:
+        return False
     finally:
         response.sent += file.tell() - span.start  # asyncio leaves it behind the last byte that went
-    if sent != len(span):
-        msg = f"a blob ended at byte {span.start + sent}"
-        raise TreeError(msg)
+    return True
+
+
+async def _copy(response: Streamed, file: BinaryIO, span: Span) -> None:
+    """Send a span through memory. asyncio's own way fails in places of its own if the client leaves meanwhile."""
+    loop, left = asyncio.get_running_loop(), len(span)
+    while left and (content := await loop.run_in_executor(None, file.read, min(left, _SMALL))):
+        await _write(response, content)
+        left -= len(content)
 
 
 def _read(source: bytes | BinaryIO, piece: bytes | Span) -> bytes:

@@ -1,5 +1,6 @@
 """TLS: version 1.2 at least, a certificate that is replaced without dropping a connection, client certificates."""
 
+import asyncio
 import contextlib
 import logging
 import ssl
@@ -25,6 +26,20 @@ class Encrypted(sslproto.SSLProtocol):
     """TLS between a transport and the protocol of a client's connection, with a small buffer."""
 
     max_size = _READ
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        self._below = transport
+        super().connection_made(transport)
+
+    def eof_received(self) -> None:
+        """End the connection of a client that has closed its side: TLS has no half of one.
+
+        While a client is read no further, asyncio would keep it, and drop all that is written from then on.
+        """
+        if bool(super().eof_received()):
+            self._below.abort()
 
 
 class Tls:

@@ -58,6 +58,15 @@ class Fence:
         except (BridgeError, OSError, ExceptionGroup) as error:
             log.warning("failed thing=%r error=%r", thing, str(error))
 
+    @contextlib.contextmanager
+    def apart(self, thing: str, failures: list[BridgeError | OSError]) -> Iterator[None]:
+        """Let the block raise nothing: what fails in it is added to `failures`, and the caller goes on."""
+        try:
+            with self.around(thing):
+                yield
+        except (BridgeError, OSError) as error:
+            failures.append(error)
+
     def failure(self, thing: str, error: BaseException) -> UnforeseenError:
         """Return an unforeseen exception as an error of ours; the first of its kind leaves a traceback in the log."""
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

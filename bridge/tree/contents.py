@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,14 @@ from bridge.tree.paths import FORMAT_VERSION, TreePaths
 from bridge.untrusted_json import decode
 
 log = logging.getLogger(__name__)
+
+Unread = Callable[[OSError], None]
+"""Is told why a directory cannot be read. It raises that where a tree with fewer repositories than it has would be
+written, or swept."""
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def check_version(paths: TreePaths, *, new: bool) -> None:
@@ -81,18 +89,21 @@ def showing(indexes: Iterable[Index]) -> Shown:
     return Shown(publications, frozenset(held))
 
 
-def repositories(paths: TreePaths) -> Iterator[Repository]:
+def repositories(paths: TreePaths, unread: Unread = _raise) -> Iterator[Repository]:
     """Yield every repository that the tree holds, found on the disk.
 
-    A directory whose name is no repository's is another's work. It is passed over, and told once.
+    A directory whose name is no repository's is another's work. It is passed over, and told once. One that cannot be
+    read ends the look with its OSError, unless `unread` takes that: then the others follow.
     """
     above = len(f"{paths.repositories}/")
-    for directory, has_layout in _walk(paths):
-        if has_layout and _is_there(f"{directory}/_oci/index.json"):
-            try:
+    for directory, has_layout in _walk(paths, unread):
+        try:
+            if has_layout and _is_there(f"{directory}/_oci/index.json"):
                 yield Repository(directory[above:])
-            except InvalidError as error:
-                _tell_strange(directory, str(error))
+        except InvalidError as error:
+            _tell_strange(directory, str(error))
+        except OSError as error:
+            unread(error)
 
 
 @functools.lru_cache(maxsize=256)
@@ -108,18 +119,23 @@ def directories(paths: TreePaths) -> Iterator[Path]:
     return (Path(directory) for directory, _ in _walk(paths))
 
 
-def layouts(paths: TreePaths) -> Iterator[str]:
-    """Yield the name of every repository that has a layout, with an index or without."""
+def layouts(paths: TreePaths, unread: Unread = _raise) -> Iterator[str]:
+    """Yield the name of every repository that has a layout, with an index or without; `unread` as `repositories`."""
     above = len(f"{paths.repositories}/")
-    return (directory[above:] for directory, has_layout in _walk(paths) if has_layout)
+    return (directory[above:] for directory, has_layout in _walk(paths, unread) if has_layout)
 
 
-def _walk(paths: TreePaths) -> Iterator[tuple[str, bool]]:
+def _walk(paths: TreePaths, unread: Unread = _raise) -> Iterator[tuple[str, bool]]:
     """Yield every directory of repositories, those above first, and whether it has a layout.
 
-    Raises OSError where one cannot be read: a tree with fewer repositories than it has would be written, and swept.
+    Tells `unread` where one cannot be read, and not where it has gone meanwhile.
     """
-    for directory, below, _ in os.walk(paths.repositories, onerror=_require_gone):
+
+    def tell(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            unread(error)
+
+    for directory, below, _ in os.walk(paths.repositories, onerror=tell):
         yield directory, "_oci" in below
         below[:] = [name for name in below if not name.startswith("_")]
 
@@ -131,11 +147,6 @@ def _is_there(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
-
-
-def _require_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
 
 
 def read_index(paths: TreePaths, repository: Repository) -> Index:

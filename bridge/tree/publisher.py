@@ -30,7 +30,7 @@ from bridge.tree.index import Index, Superseded
 from bridge.tree.indexes import Indexes
 from bridge.tree.layouts import LAYOUT
 from bridge.tree.paths import FORMAT_VERSION, RepositoryPaths, TreePaths
-from bridge.tree.sweeping import Leaving, Sweep, Swept, prune, remove_blobs
+from bridge.tree.sweeping import Leaving, Sweep, Swept, prune
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +106,21 @@ class Tree:
             disk.write_atomically(self.paths.version, content, self.paths.staging)
         self._read()
         for repository in list(self._indexes):
-            self._mend(repository)
-            self._derive(repository)
+            self._begin_with(repository)
         self._hide_leftovers()
         self._derive_catalog()
+
+    def _begin_with(self, repository: Repository) -> None:
+        """Mend a repository. If that fails, and not since nothing can be written here, the others are served."""
+        try:
+            with self._fence.around(f"repository {repository}"):
+                self._mend(repository)
+                self._derive(repository)
+        except (BridgeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _READ_ONLY:
+                raise
+            self._underived.add(repository)
+            log.error("repository cannot be mended repository=%s error=%r", repository, str(error))  # noqa: TRY400
 
     def _require_links(self) -> None:
         """Refuse a file system that cannot hold a tree; one without hard links can, at the price of copies."""
@@ -249,18 +260,24 @@ class Tree:
             for place in (self.paths.blob(digest), *(self._place(found, digest) for found in repositories(self.paths))):
                 if disk.is_damaged(place, digest):
                     disk.remove(place)
-        return self._mend_all(list(self._indexes))
+        failures: list[BridgeError | OSError] = []
+        lost = self._mend_all(list(self._indexes), failures)
+        if failures:
+            raise failures[0]
+        return lost
 
     def _place(self, repository: Repository, digest: Digest) -> Path:
         return self.paths.repository(repository).blob(digest)
 
-    def _mend_all(self, damaged: Iterable[Repository]) -> int:
+    def _mend_all(self, damaged: Iterable[Repository], failures: list[BridgeError | OSError]) -> int:
+        """Mend each repository for itself; return how many manifests had to be taken out. Adds to `failures`."""
         lost = 0
         for repository in damaged:
-            with self._writing(repository):
+            with self._fence.apart(f"repository {repository}", failures), self._writing(repository):
                 lost += self._mend(repository)
                 self._derive(repository)
-        self._derive_catalog()
+        with self._fence.apart("the list of repositories", failures):
+            self._derive_catalog()
         return lost
 
     @property
@@ -371,10 +388,12 @@ class Tree:
 
         Raises TreeError where the tree lacks a blob that the manifest references.
         """
-        with self._writing(publication.reference.repository):
+        repository = publication.reference.repository
+        with self._writing(repository):
             self._show(publication)
-        self._underived.add(publication.reference.repository)
-        self.derive()
+        self._underived.add(repository)
+        self._settle(repository)
+        self._list({repository})
 
     @property
     def is_derived(self) -> bool:
@@ -382,17 +401,34 @@ class Tree:
         return not self._underived
 
     def derive(self) -> None:
-        """Make what is derived where that failed, though `index.json` was written. A second time does nothing."""
+        """Make what is derived where that failed, though `index.json` was written. A second time does nothing.
+
+        Each repository for itself: what fails is left to the next time, and raised when all others are done.
+        """
+        done: set[Repository] = self._underived & self._unread
+        failures: list[BridgeError | OSError] = []
         for repository in self._underived - self._unread:
-            layout = self.paths.repository(repository).layout
-            if repository in self._unsettled and layout.exists():
-                disk.sync_directory(layout)
-            if repository in self._indexes:
-                self._derive(repository)
-        if self._underived:
+            with self._fence.apart(f"repository {repository}", failures):
+                self._settle(repository)
+                done.add(repository)
+        self._list(done)
+        if failures:
+            raise failures[0]
+
+    def _settle(self, repository: Repository) -> None:
+        """Have an index on the disk for good, and what is derived from it."""
+        layout = self.paths.repository(repository).layout
+        if repository in self._unsettled and layout.exists():
+            disk.sync_directory(layout)
+        if repository in self._indexes:
+            self._derive(repository)
+
+    def _list(self, repositories: set[Repository]) -> None:
+        """Make the list of all repositories, the last of what is derived from the indexes of these."""
+        if repositories:
             self._derive_catalog()
-        self._unsettled -= self._underived
-        self._underived.clear()
+        self._unsettled -= repositories
+        self._underived -= repositories
 
     def _show(self, publication: Publication) -> None:
         repository = publication.reference.repository
@@ -441,19 +477,18 @@ class Tree:
         self._require_writable()
         if not dry_run:
             self._empty_staging()
-        sweep = Sweep(self.paths, self._closures, self._ages, grace)
+        sweep = Sweep(self.paths, self._closures, self._ages, grace, self._fence)
         total = 0
-        failures: list[BridgeError | OSError] = []
         for leaving in sweep.look():
-            try:
+            done = dry_run
+            with self._fence.apart(f"repository {leaving.repository}", sweep.failures):
                 if not dry_run:
-                    with self._fence.around(f"repository {leaving.repository}"):
-                        self._let_go(leaving)
-            except (BridgeError, OSError) as error:
-                failures.append(error)
-                sweep.stays(leaving)
-            else:
+                    self._let_go(leaving)
+                done = True
+            if done:
                 total += leaving.manifests
+            else:
+                sweep.stays(leaving)
         for repository in sweep.unread:
             self._reload(repository)
         sweep.undecided = self.undecided
@@ -461,17 +496,18 @@ class Tree:
         blobs, freed = (0, 0) if keeps else self._remove_blobs(sweep, dry_run=dry_run)
         lost = 0
         if not dry_run:
-            lost = self._mend_all(sweep.lacking)
-            self.derive()
+            lost = self._mend_all(sweep.lacking, sweep.failures)
+            with self._fence.apart("what is derived", sweep.failures):
+                self.derive()
         sweep.end()
-        if failures:
-            raise failures[0]
+        if sweep.failures:
+            raise sweep.failures[0]
         _require_known(sweep, lost)
         return Swept(total, blobs, freed, lost)
 
     def _remove_blobs(self, sweep: Sweep, *, dry_run: bool) -> tuple[int, int]:
         with self._taking:
-            return remove_blobs(self.paths, sweep.blobs(self._staged_names()), dry_run=dry_run)
+            return sweep.remove_blobs(self._staged_names(), dry_run=dry_run)
 
     def _let_go(self, leaving: Leaving) -> None:
         if leaving.before != self._indexes.get(leaving.repository):

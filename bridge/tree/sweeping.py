@@ -11,7 +11,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.errors import InvalidError, TreeError
+from bridge.errors import BridgeError, InvalidError, TreeError
+from bridge.fence import Fence
 from bridge.oci import Repository
 from bridge.tree import disk, encodings
 from bridge.tree.ages import Ages
@@ -58,45 +59,65 @@ class Sweep:
 
     `needed` are the names of the blobs that stay, `released` of those that were referenced until now, `lacking` the
     repositories that reference what is not there, `unread` those whose index cannot be read. While `unknown` says what
-    could not be read, or `undecided` which indexes are kept, no blob goes.
+    could not be read, or `undecided` which indexes are kept, no blob goes. `failures` are what failed of one thing, a
+    repository or a blob, while all the others were swept.
     """
 
     paths: TreePaths
     closures: Closures
     ages: Ages
     grace: float
+    fence: Fence
     needed: set[str] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
     lacking: set[Repository] = field(default_factory=set)
     unread: set[Repository] = field(default_factory=set)
     unknown: list[str] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
+    failures: list[BridgeError | OSError] = field(default_factory=list)
     _sizes: dict[str, int] = field(default_factory=dict)
     _parts: dict[str, Part] = field(default_factory=dict)
     _keys: set[Hashable] = field(default_factory=set)
 
     def look(self) -> Iterator[Leaving]:
-        """Yield what may go of each repository, found on the disk. If it cannot be removed, say so by `stays`."""
-        with os.scandir(self.paths.blobs) as entries:
-            self._sizes = {entry.name: entry.stat().st_size for entry in entries}
-        for name in reversed(list(layouts(self.paths))):
-            yield from self._look_into(name, RepositoryPaths(self.paths.repositories / name))
+        """Yield what may go of each repository, found on the disk. If it cannot be removed, say so by `stays`.
 
-    def _look_into(self, name: str, directory: RepositoryPaths) -> Iterator[Leaving]:
+        Of a repository that cannot be looked at nothing goes, and no blob at all.
+        """
+        with os.scandir(self.paths.blobs) as entries:
+            for entry in entries:
+                with self.fence.apart(f"blob {entry.name}", self.failures):
+                    self._sizes[entry.name] = entry.stat().st_size
+        for name in reversed(list(layouts(self.paths, lambda error: self.unknown.append(str(error))))):
+            leaving = None
+            with self._known(f"repository {name}"):
+                leaving = self._look_into(name, RepositoryPaths(self.paths.repositories / name))
+            if leaving is not None:
+                yield leaving
+
+    @contextlib.contextmanager
+    def _known(self, thing: str) -> Iterator[None]:
+        """Have a failure in the block say that it is unknown what the thing references."""
+        try:
+            with self.fence.around(thing):
+                yield
+        except (BridgeError, OSError) as error:
+            self.unknown.append(f"{thing}: {error}")
+
+    def _look_into(self, name: str, directory: RepositoryPaths) -> Leaving | None:
         try:
             repository = Repository(name)
         except InvalidError as error:
             self.unknown.append(f"{directory.root}: {error}")
-            return
+            return None
         try:
             index = read_index(self.paths, repository)
         except FileNotFoundError:
-            yield Leaving(directory, repository, None, None, tuple(self._links(directory, set(), set())))
-            return
+            return Leaving(directory, repository, None, None, tuple(self._links(directory, set(), set())))
         except (TreeError, OSError) as error:
             self.unread.add(repository)
             self.unknown.append(str(error))
-            return
+            return None
         kept = index.sweep(self._is_old)
         try:
             before = self._references(index, directory)
@@ -104,30 +125,50 @@ class Sweep:
         except (TreeError, InvalidError, OSError) as error:
             self.unknown.append(f"repository {name}: {error}")
             self.lacking.add(repository)
-            return
+            return None
         self._require(repository, after)
-        yield Leaving(directory, repository, index, kept, tuple(self._links(directory, before, after)))
+        links = tuple(self._links(directory, before, after))
         self.released |= before
         self.needed |= after
+        return Leaving(directory, repository, index, kept, links)
 
     def stays(self, leaving: Leaving) -> None:
         """Say that it could not be removed: all that its index references stays."""
         if leaving.before is not None:
-            self.needed |= self._references(leaving.before, leaving.directory)
+            with self._known(f"repository {leaving.repository}"):
+                self.needed |= self._references(leaving.before, leaving.directory)
 
-    def blobs(self, staged: set[str]) -> Iterator[os.DirEntry[str]]:
+    def _blobs(self, staged: set[str]) -> Iterator[os.DirEntry[str]]:
         """Yield the blobs that no index references, and no staging directory, whose names are `staged`.
 
         One that was referenced until now has had its grace. A directory that is another's work is left to `verify`.
         """
         with os.scandir(self.paths.blobs) as entries:
             for entry in entries:
-                if entry.name in self.needed or entry.name in staged:
-                    continue
-                if entry.name in self.released or (
-                    not entry.is_dir() and self._is_past(("blob", entry.name), entry.stat().st_mtime)
-                ):
+                goes = False
+                with self.fence.apart(f"blob {entry.name}", self.failures):
+                    goes = self._may_go(entry, staged)
+                if goes:
                     yield entry
+
+    def _may_go(self, entry: os.DirEntry[str], staged: set[str]) -> bool:
+        if entry.name in self.needed or entry.name in staged:
+            return False
+        return entry.name in self.released or (
+            not entry.is_dir() and self._is_past(("blob", entry.name), entry.stat().st_mtime)
+        )
+
+    def remove_blobs(self, staged: set[str], *, dry_run: bool) -> tuple[int, int]:
+        """Remove the blobs that may go, and their encodings; return how many, and the bytes that frees."""
+        count = freed = 0
+        for entry in self._blobs(staged):
+            with self.fence.apart(f"blob {entry.name}", self.failures):
+                size = entry.stat().st_size
+                size += encodings.drop(self.paths, entry.name, dry_run=dry_run)
+                if not dry_run:
+                    disk.remove(Path(entry.path))
+                count, freed = count + 1, freed + size
+        return count, freed
 
     def end(self) -> None:
         """Forget what no repository references any more."""
@@ -166,18 +207,6 @@ class Sweep:
     def _is_past(self, key: Hashable, since: float) -> bool:
         self._keys.add(key)
         return self.ages.see(key, since) > self.grace
-
-
-def remove_blobs(paths: TreePaths, entries: Iterator[os.DirEntry[str]], *, dry_run: bool) -> tuple[int, int]:
-    """Remove blobs and their encodings; return how many, and the bytes that frees."""
-    count = freed = 0
-    for entry in entries:
-        size = entry.stat().st_size
-        freed += size + encodings.drop(paths, entry.name, dry_run=dry_run)
-        count += 1
-        if not dry_run:
-            disk.remove(Path(entry.path))
-    return count, freed
 
 
 def prune(paths: TreePaths, repository: RepositoryPaths) -> None:

@@ -180,7 +180,8 @@ async def _sync(config: "Config", json_output: bool, prune: bool, encode: bool) 
     if encode:
         from bridge.service.encoding import encode_once
 
-        if not await encode_once(config):
+        if failure := await encode_once(config):
+            click.echo(f"encodings are missing: {failure}", err=True)
             return 1
     return 1 if failures or damage or reconciler.held_back or reconciler.is_unwritten else 0
 

@@ -23,17 +23,21 @@ async def keep_encoded(settings: Settings, published: Event) -> None:
     Nothing else wakes it: encodings that are dropped by hand are made again after the next publication, or start.
     A pass that is cancelled, or killed with podbridge, has lost at most the encoding under way.
     """
+    told = ""
     while True:
         published.clear()
         config = settings.config
-        whole = not config.encodings.space or await encode_once(config)
+        failure = await encode_once(config) if config.encodings.space else ""
+        if failure not in ("", told):
+            log.warning("encodings are missing, tried again later error=%r", failure)
+        told = failure
         with suppress(TimeoutError):
-            async with timeout(None if whole else config.resync):
+            async with timeout(config.resync if failure else None):
                 await published.wait()
 
 
-async def encode_once(config: Config) -> bool:
-    """Make what encodings are missing, at idle priority, in the space that is allowed; say whether all went well."""
+async def encode_once(config: Config) -> str:
+    """Make what encodings are missing, at idle priority, in the space that is allowed; return what failed, if any."""
     command = (
         sys.executable,
         "-m",
@@ -45,8 +49,7 @@ async def encode_once(config: Config) -> bool:
         # No limit on its time: at idle priority it waits for as long as the machine is busy.
         encoded = decode(await process.run(command, stall=math.inf), "what the encoder says", Encoded)
     except (PodmanError, InvalidError) as error:
-        log.warning("encodings are missing, tried again later error=%r", str(error))
-        return False
+        return str(error)
     if encoded.made:
         log.info("encoded blobs=%d bytes=%d into=%d", encoded.made, encoded.read, encoded.written)
-    return True
+    return ""

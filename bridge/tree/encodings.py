@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from isal.isal_zlib import compressobj, decompressobj
 
+from bridge.descriptors import is_shortage
 from bridge.errors import BridgeError, TreeError
 from bridge.fence import Fence
 from bridge.tree import disk
@@ -84,11 +85,11 @@ class _Pass:
     def __init__(self, paths: TreePaths, space: int) -> None:
         self._paths = paths
         self._space = space
-        self._blobs = sorted(_blobs(paths), key=lambda blob: (-blob.time, blob.name))
-        self._left = set(disk.names(paths.unencodable))
-        self._held = dict(_sizes(paths.encodings))
         self._done = Encoded()
         self._fence = Fence()
+        self._blobs = sorted(self._published(), key=lambda blob: (-blob.time, blob.name))
+        self._left = set(disk.names(paths.unencodable))
+        self._held = dict(_sizes(paths.encodings))
 
     def run(self) -> Encoded:
         newer = 0
@@ -98,6 +99,29 @@ class _Pass:
             newer += self._held.get(blob.name, 0)
         self._make_room(0)
         return self._done
+
+    def _published(self) -> Iterator[_Blob]:
+        """Yield every blob that is large enough and that some repository has; note what cannot be looked at."""
+        published: set[str] = set()
+        for repository in repositories(self._paths, self._note_unread):
+            try:
+                published |= set(disk.names(self._paths.repository(repository).blobs / "sha256"))
+            except OSError as error:
+                self._note_unread(error)
+        with os.scandir(self._paths.blobs) as entries:
+            for entry in (entry for entry in entries if entry.name in published):
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    self._note_unread(error)
+                    continue
+                if status.st_size > SMALLEST:
+                    yield _Blob(entry.name, status.st_size, status.st_mtime_ns)
+
+    def _note_unread(self, error: OSError) -> None:
+        self._note(faults=f"blobs are not encoded: {error.filename} cannot be read: {error.strerror}")
 
     def _consider(self, blob: _Blob, newer: int) -> None:
         """Encode a blob if that fits beside the encodings of newer ones, however little it shrinks.
@@ -157,7 +181,7 @@ def _encode(paths: TreePaths, blob: _Blob) -> int | None:
         disk.make_directory(directory)
     scratch = paths.encoding_staging / blob.name
     try:
-        with (paths.blobs / blob.name).open("rb") as source, scratch.open("wb") as target:
+        with _opened(paths.blobs / blob.name) as source, scratch.open("wb") as target:
             size = _compress(source, target, blob)
             if size is not None:
                 os.fchmod(target.fileno(), 0o644)
@@ -194,9 +218,31 @@ def _compress(source: BinaryIO, target: BinaryIO, blob: _Blob) -> int | None:
 
 def _pieces(source: BinaryIO) -> Iterator[bytes]:
     compressor = compressobj(_LEVEL, wbits=_GZIP)
-    while chunk := source.read(_CHUNK):
+    while chunk := _read(source):
         yield compressor.compress(chunk)
     yield compressor.flush()
+
+
+def _opened(path: Path) -> BinaryIO:
+    with _reading(path.name):
+        return path.open("rb")
+
+
+def _read(source: BinaryIO) -> bytes:
+    with _reading(Path(source.name).name):
+        return source.read(_CHUNK)
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Have a blob that the disk cannot read fail as that blob: TreeError. What cannot be written is no fault of it."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or is_shortage(error):
+            raise
+        msg = f"blob sha256:{name} is not encoded: it cannot be read: {error.strerror}; run `podbridge verify`"
+        raise TreeError(msg) from error
 
 
 def is_whole(encoding: Path) -> bool:
@@ -246,17 +292,6 @@ def _alone(directory: Path) -> Iterator[bool]:
         yield False
     finally:
         os.close(descriptor)
-
-
-def _blobs(paths: TreePaths) -> Iterator[_Blob]:
-    """Yield every blob that is large enough and that some repository has."""
-    published = {name for found in repositories(paths) for name in disk.names(paths.repository(found).blobs / "sha256")}
-    with os.scandir(paths.blobs) as entries:
-        for entry in (entry for entry in entries if entry.name in published):
-            with contextlib.suppress(FileNotFoundError):
-                status = entry.stat()
-                if status.st_size > SMALLEST:
-                    yield _Blob(entry.name, status.st_size, status.st_mtime_ns)
 
 
 def _sizes(directory: Path) -> Iterator[tuple[str, int]]:

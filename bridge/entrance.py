@@ -77,7 +77,7 @@ class Entrance:
         self.connections: set[asyncio.Task[None]] = set()
         """One for each client that is served, and for each that was refused a moment ago."""
         self._listener = listener
-        self._name = name
+        self._client = f"a client of socket {name}"
         self._fence = Fence()
         self._heap = Heap()
         self._places = places
@@ -122,7 +122,7 @@ class Entrance:
                 self._failed.tell("error=%r", error.strerror)
                 await asyncio.sleep(_PAUSE)
                 continue
-            with self._fence.within(f"a client of socket {self._name}"):
+            with self._fence.within(self._client):
                 await self._admit(connection, serve)
             await asyncio.sleep(0)  # its task has begun, and what was accepted before has had its turn
 
@@ -158,16 +158,14 @@ class Entrance:
         self.connections.discard(task)
         self._guests.pop(guest, None)
         self._heap.has(len(self._guests))
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a client was dropped error=%r", error, exc_info=error)
 
     async def _serve(self, guest: Guest, serve: Serve) -> None:
-        with guest.socket, self._places.taken(guest.user):
+        with guest.socket, self._fence.within(self._client), self._places.taken(guest.user):
             await serve(guest)
 
     async def _turn_away(self, connection: socket.socket) -> None:
         """Answer a client that is one too many, and close its connection so that the answer arrives."""
-        with connection, contextlib.suppress(OSError, TimeoutError):
+        with connection, self._fence.within(self._client), contextlib.suppress(OSError, TimeoutError):
             connection.send(self._refusal)
             connection.shutdown(socket.SHUT_WR)
             if self._lingering >= _LINGERING:

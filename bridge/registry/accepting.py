@@ -8,6 +8,8 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 
+from bridge.errors import UnforeseenError
+from bridge.fence import Fence
 from bridge.registry.connection import REFUSAL, Listener
 from bridge.registry.tls import Encrypted
 
@@ -43,6 +45,7 @@ class Acceptor:
         self._listener = listener
         self._server = server
         self._tls = tls
+        self._fence = Fence()
         self._opening: set[asyncio.Task[None]] = set()
         self._paused = False
         self._again: asyncio.TimerHandle | None = None
@@ -113,12 +116,13 @@ class Acceptor:
 
     async def _open(self, connection: socket.socket) -> None:
         try:
-            if self._tls is None:
-                await self._loop.connect_accepted_socket(self._server, connection)
-            else:
+            with self._fence.around("a new connection"):
+                if self._tls is None:
+                    await self._loop.connect_accepted_socket(self._server, connection)
+                    return
                 async with asyncio.timeout(self._server.limits.handshake_seconds):
                     await self._encrypt(connection, self._tls)
-        except (OSError, TimeoutError):  # an SSLError is an OSError: a failed handshake is no news
+        except (OSError, UnforeseenError):  # an SSLError is an OSError: a failed handshake is no news
             connection.close()
 
     async def _encrypt(self, connection: socket.socket, tls: ssl.SSLContext) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.double.gates import eventually
 from tests.faults.world import World
+from tests.registry.crews import computed
 
 EVENTS = b"GET /v4.0.0/libpod/events?stream=true HTTP/1.1\r\nHost: d\r\n\r\n"
 FEED = b"GET /bridge/v1/events HTTP/1.1\r\nHost: d\r\n\r\n"
@@ -34,6 +35,10 @@ class Process:
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
         return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
 
+    def computed(self) -> float:
+        """Return the processor time that it has taken until now, all its threads together, in seconds."""
+        return computed(self.pid)
+
     def descriptors(self) -> list[int]:
         """Return the numbers of its open files."""
         return sorted(int(path.name) for path in Path(f"/proc/{self.pid}/fd").iterdir())
@@ -51,12 +56,15 @@ def answers(path: Path) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def serving(world: World, descriptors: int) -> AsyncIterator[Process]:
-    """Run a service that may open so many files, with its api socket in `api`, until its first pass is through."""
+async def serving(world: World, descriptors: int, *wrapper: str) -> AsyncIterator[Process]:
+    """Run a service that may open so many files, with its api socket in `api`, until its first pass is through.
+
+    `wrapper` is a command that becomes the service.
+    """
     world.settings["api"] = {"socket": str(world.directory / "api")}
     world.settings["metrics"] = {"listen": "127.0.0.1:0"}
     limited = ["/bin/sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)]
-    service = [sys.executable, "-m", "bridge", "serve", f"--config={world.configuration()}"]
+    service = [*wrapper, sys.executable, "-m", "bridge", "serve", f"--config={world.configuration()}"]
     process = await asyncio.create_subprocess_exec(*limited, *service)
     ended = asyncio.create_task(process.wait())
     try:

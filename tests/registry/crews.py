@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,3 +117,11 @@ def _is_socket(entry: Path) -> bool:
         return str(entry.readlink()).startswith("socket:")
     except FileNotFoundError:
         return False  # closed meanwhile
+
+
+def computed(pid: int) -> float:
+    """Return the processor time that a process has taken until now, all its threads together, in seconds.
+
+    Its clock, as clock_getcpuclockid(3) makes it of the pid: what else the machine does changes nothing.
+    """
+    return time.clock_gettime((~pid << 3) | 2)

@@ -36,18 +36,28 @@ async def place_of(world: World, name: str) -> Path | str:
     return world.directory / name if name else str((await world.status())["sockets"]["metrics"])
 
 
+async def cost_of_answers(service: Process) -> float:
+    """Return the processor time that ten answers to another client cost the service, and what it does meanwhile."""
+    before = service.computed()
+    for _ in range(10):
+        await service.world.status()
+    return service.computed() - before
+
+
 @pytest.mark.parametrize(("name", "content"), ATTACKS.values(), ids=ATTACKS)
 async def test_under_attack_a_service_publishes_and_answers_and_gives_all_back(
     world: World, name: str, content: bytes
 ) -> None:
     async with world.podman(), serving(world, FEW) as service:
         place = await place_of(world, name)
+        usual = await cost_of_answers(service)
         memory, files = service.memory(), len(service.descriptors())
         async with attacked(place, content, 700 if len(content) < 1000 else 100):
             made = world.double.build("localhost/app:1")
             await world.shows({"app:1": made.id})
             assert (await world.status())["pid"] == service.pid
             assert service.memory() - memory < 64 * MIB
+            assert await cost_of_answers(service) < 20 * usual + 0.2
         await eventually(lambda: len(service.descriptors()) <= files + 4, what="its descriptors are free again")
         await eventually(service.is_whole, what="every condition is well")
 

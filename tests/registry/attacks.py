@@ -8,7 +8,6 @@ another client, which asks for a manifest again and again, waited for one answer
 
 import asyncio
 import contextlib
-import os
 import resource
 import socket
 import ssl
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from bridge.oci import Digest
-from tests.registry.crews import manned, resident, settings
+from tests.registry.crews import computed, manned, resident, settings
 from tests.registry.entrance import Certificates
 from tests.registry.trees import Shelf
 
@@ -38,7 +37,8 @@ Attack = Callable[[str, int], None]
 class Cost:
     """What an attack cost: bytes of the worker before, at most and after; seconds that another client waited.
 
-    `computed` is the worker's processor time in seconds, that for the other client included.
+    `computed` is the worker's processor time in seconds, that for the other client included; `usual` what it took until
+    an answer at rest, on an average, and `delayed` the same under attack.
     """
 
     before: int
@@ -46,6 +46,8 @@ class Cost:
     after: int
     waited: float
     computed: float
+    usual: float
+    delayed: float
 
     @property
     def grown(self) -> int:
@@ -205,7 +207,10 @@ ATTACKS: tuple[tuple[Attack, int, bool], ...] = (
 class _Beside:
     """Another client, which asks again and again while the block runs."""
 
-    def __init__(self, address: str, context: ssl.SSLContext | None) -> None:
+    def __init__(self, address: str, context: ssl.SSLContext | None, pid: int) -> None:
+        self.pid = pid
+        self.computed: list[float] = []
+        """What the worker's processor time grew by until each answer: others on the machine do not change it."""
         self.waited = 0.0
         self.failed = 0
         self.asked = 0
@@ -227,12 +232,13 @@ class _Beside:
             if self._context is not None:
                 connection = stack.enter_context(self._context.wrap_socket(connection, server_hostname="127.0.0.1"))
             while not self._done.wait(0.02):
-                began = time.monotonic()
+                began, spent = time.monotonic(), computed(self.pid)
                 connection.sendall(request(method="HEAD"))
                 answer = connection.recv(65536)
                 self.asked += 1
                 self.failed += not answer.startswith(b"HTTP/1.1 200")
                 self.waited = max(self.waited, time.monotonic() - began)
+                self.computed.append(computed(self.pid) - spent)
 
 
 async def cost(attack: Attack, number: int, tls: Certificates | None = None, *, keeps: int = MIB) -> Cost:
@@ -244,17 +250,19 @@ async def cost(attack: Attack, number: int, tls: Certificates | None = None, *, 
         async with manned(settings(shelf.root, workers=1, tls=encrypted)) as crew:
             context = None if tls is None else tls.trusted()
             pid = crew.processes[0]
-            with _Beside(crew.address, context) as beside:
+            with _Beside(crew.address, context, pid) as beside:
                 await asyncio.to_thread(_until, lambda: beside.asked > 10)
-                before, computed = resident(pid), _computed(pid)
+                before, spent, calm = resident(pid), computed(pid), len(beside.computed)
                 Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")  # the peak is that from now on
                 await asyncio.to_thread(attack, crew.address, number)
-                computed = _computed(pid) - computed
+                spent = computed(pid) - spent
+                delays = beside.computed[calm:]
                 most = _peak(pid)
                 await asyncio.to_thread(_until, lambda: resident(pid) <= before + keeps)
                 after = resident(pid)
     assert not beside.failed
-    return Cost(before, most, after, beside.waited, computed)
+    usual = sum(beside.computed[:calm]) / calm
+    return Cost(before, most, after, beside.waited, spent, usual, sum(delays) / max(1, len(delays)))
 
 
 def _until(holds: Callable[[], bool], seconds: float = 12.0) -> None:
@@ -262,11 +270,6 @@ def _until(holds: Callable[[], bool], seconds: float = 12.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.1)
-
-
-def _computed(pid: int) -> float:
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak(pid: int) -> int:

@@ -103,7 +103,7 @@ class Bounded(Refusing, asyncio.BufferedProtocol):
         """Let what writes go on, and end what has been sent whole."""
         super().resume_writing()
         if self._ends and self.transport is not None:
-            _shut(self.transport)
+            self._loop.call_soon(_shut, self.transport)  # not now: asyncio is amid its write, and may close it itself
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Tell a client that nothing more comes, as soon as all that was written has been sent.
